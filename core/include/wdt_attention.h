@@ -1,0 +1,132 @@
+/* Sparse and dense attention over one sequence: the pattern, the window pass, the key/value cache and its step.
+ *
+ * What this is: the whole arithmetic of the temporal head, in float32, written to be read.
+ * What it is not: it owns no memory, starts no thread, and leaves the check for NaN (wdt_first_unusable) to its callers.
+ *
+ * Axis letters, here as in Python and in docs/semantics.md:
+ *   T  positions of a sequence      Hq  query heads      Hkv  key/value heads      D  head_dim      B  block_size
+ * Query head h reads key/value head h / (Hq / Hkv). All arrays are float32, C order, without padding.
+ */
+#ifndef WDT_ATTENTION_H
+#define WDT_ATTENTION_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "wdt_status.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define WDT_MAX_GLOBAL_TOKENS 64   /* they sit inside wdt_head, so that a head is one flat value */
+#define WDT_MAX_EXTENT (1 << 30)   /* of window, block_size, head_dim, heads and global tokens */
+
+/* Inputs and activations beyond this are refused like infinity. No measurement comes near it, and within it no score,
+ * sum or mean of this file can overflow, so that finite numbers in give finite numbers out. */
+#define WDT_MAX_VALUE 1e12f
+
+/* The head of the AETHER model, and what a blob without a pattern record runs with. */
+#define WDT_DEFAULT_Q_HEADS 4
+#define WDT_DEFAULT_KV_HEADS 1
+#define WDT_DEFAULT_HEAD_DIM 32
+#define WDT_DEFAULT_WINDOW 32
+#define WDT_DEFAULT_BLOCK_SIZE 16
+#define WDT_DEFAULT_GLOBAL_TOKEN 0
+
+typedef struct wdt_head {
+    int32_t q_heads, kv_heads, head_dim; /* Hq, Hkv, D: all > 0, Hq a multiple of Hkv */
+    int32_t window;                      /* >= 0: this many positions before (non-causal: and after) the query */
+    int32_t block_size;                  /* >= 1: tokens a landmark stands for */
+    int32_t n_global_tokens;             /* entries used of global_tokens */
+    int32_t global_tokens[WDT_MAX_GLOBAL_TOKENS]; /* strictly ascending, >= 0 */
+    uint8_t dense;                       /* 1: every (earlier) token is a candidate, and the rest is unused */
+    uint8_t causal, log_stride, landmarks; /* switches, 0 or 1 */
+} wdt_head;
+
+/* The default head of the macros above: sparse, causal, both switches on. */
+wdt_head wdt_head_default(void);
+
+/* NULL if the head is valid, else the rule that it breaks, as a sentence for a person. */
+const char *wdt_head_rule(const wdt_head *head);
+
+/* ------------------------------------------------------------------------------------------------ the pattern
+ * A query's candidates are one interval and some single positions, powers of two away or global. They are written
+ * down so, without overlap: each candidate once, and no set is needed. */
+#define WDT_INDEX_BITS ((int)(8 * sizeof(ptrdiff_t) - 1))
+#define WDT_MAX_SINGLES (2 * WDT_INDEX_BITS + WDT_MAX_GLOBAL_TOKENS)
+
+typedef struct wdt_candidates {
+    ptrdiff_t begin, end; /* the interval [begin, end) */
+    int n_singles;
+    ptrdiff_t singles[WDT_MAX_SINGLES]; /* outside the interval, in no order */
+} wdt_candidates;
+
+/* Token candidates of the query at position i of a sequence of T, 0 <= i < T: positions in [0, T).
+ * A causal head's answer does not depend on T. */
+void wdt_token_candidates(const wdt_head *head, ptrdiff_t i, ptrdiff_t T, wdt_candidates *tokens);
+
+/* Landmark candidates of the same query: block indices. None where landmarks are off or the head is dense. */
+void wdt_landmark_candidates(const wdt_head *head, ptrdiff_t i, ptrdiff_t T, wdt_candidates *landmarks);
+
+/* Number of (query, candidate) pairs per query head over a sequence of T. O(T log T). */
+int64_t wdt_edge_count(const wdt_head *head, ptrdiff_t T);
+
+/* ------------------------------------------------------------------------------------------------ window pass */
+
+/* Bytes of scratch that wdt_forward needs for a sequence of T (the block means); SIZE_MAX if not addressable. */
+size_t wdt_forward_scratch_bytes(const wdt_head *head, ptrdiff_t T);
+
+/* out [T, Hq, D] = attention of q [T, Hq, D] over k, v [T, Hkv, D]. scratch: as many bytes as the function above
+ * says, aligned for float. out overlaps none of the others. T == 0 is fine and writes nothing. */
+void wdt_forward(const wdt_head *head, ptrdiff_t T, const float *q, const float *k, const float *v, float *out,
+                 void *scratch);
+
+/* ------------------------------------------------------------------------------------------------ cache, step */
+
+/* Keys and values of one sequence, and the means of its blocks, in the caller's memory. Fields are for reading. */
+typedef struct wdt_cache {
+    int32_t kv_heads, head_dim, block_size;
+    uint8_t half;       /* 1: rows are float16; sums, means and all arithmetic stay float32 */
+    ptrdiff_t capacity; /* tokens */
+    ptrdiff_t length;   /* tokens held, which is also the next token's position */
+    ptrdiff_t blocks;   /* rows of the landmark arrays: ceil(capacity / B), 0 without landmarks */
+    void *keys, *values;                      /* [Hkv, capacity, D] float32 or float16 */
+    float *landmark_keys, *landmark_values;   /* [Hkv, blocks, D]: means of complete blocks, a sum in the last */
+    float *undo_keys, *undo_values;           /* [Hkv, D]: that last row as it was before the newest append */
+} wdt_cache;
+
+/* Bytes of memory for a cache of this head, SIZE_MAX if not addressable. capacity > 0; the head is causal. */
+size_t wdt_cache_bytes(const wdt_head *head, ptrdiff_t capacity, int half);
+
+/* Lays an empty cache out in `memory` (wdt_cache_bytes() of them, aligned for float), which the caller keeps alive
+ * and does not have to clear. WDT_E_CONFIG: an invalid or non-causal head, or capacity <= 0. */
+wdt_status wdt_cache_init(wdt_cache *cache, const wdt_head *head, ptrdiff_t capacity, int half, void *memory);
+
+/* Makes `copy` a cache of `capacity` tokens, at least cache->length, that holds what `cache` holds. `memory` is of
+ * wdt_cache_copy_bytes() and need not be cleared. Takes time in proportion to what is held. */
+size_t wdt_cache_copy_bytes(const wdt_cache *cache, ptrdiff_t capacity);
+void wdt_cache_copy(wdt_cache *copy, const wdt_cache *cache, ptrdiff_t capacity, void *memory);
+
+/* 1 if a cache made for another head can serve this one: same kv_heads, head_dim and blocks. */
+int wdt_cache_fits(const wdt_cache *cache, const wdt_head *head);
+
+/* Appends k, v [Hkv, D] as position `length`, then attends: out [Hq, D] for q [Hq, D]. Equals row `length` of
+ * wdt_forward over the whole sequence. O(window + log T): nothing in it grows with capacity or is cleared.
+ * WDT_E_FULL, WDT_E_HALF_RANGE, WDT_E_CONFIG (head and cache do not fit): the cache is as it was, byte for byte. */
+wdt_status wdt_step(const wdt_head *head, wdt_cache *cache, const float *q, const float *k, const float *v,
+                    float *out);
+
+/* Takes the newest append back. Once after each append; a second call in a row is the caller's error. */
+void wdt_cache_undo(wdt_cache *cache);
+
+/* Copies token `position`'s key and value, [Hkv, D] each, out of the cache as float32. 0 <= position < length. */
+void wdt_cache_read(const wdt_cache *cache, ptrdiff_t position, float *key, float *value);
+
+/* Index of the first number in x [n] that is NaN, infinite or beyond +-WDT_MAX_VALUE; -1 if there is none. */
+ptrdiff_t wdt_first_unusable(const float *x, size_t n);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

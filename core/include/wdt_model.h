@@ -1,0 +1,88 @@
+/* A model is a parsed .rvne blob that the head can run; a stream is one track running through it, frame by frame.
+ *
+ *   h_0     = (x - mean) * scale, then the input projection if the model has one
+ *   h_{l+1} = h_l + Attn_l(norm(h_l)) Wo_l, then + W2 act(W1 norm(h)) if the model has feed-forward blocks
+ *   pooled  = mean | last | mean of the last n | mean and spread, over the frames so far
+ *   logits  = pooled Wc            embedding = project(pooled) / |project(pooled)|
+ *
+ * Letters as in wdt_attention.h, and: F features of a frame, d = input_dim (the model's width), C classes,
+ * E embedding_dim, P pooled_dim (d, or 2d with mean and spread), L layers.
+ * Weights stay where the blob is, in flash or a file's bytes; the blob has to outlive model and stream. */
+#ifndef WDT_MODEL_H
+#define WDT_MODEL_H
+
+#include "wdt_attention.h"
+#include "wdt_chain.h"
+#include "wdt_rvne.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define WDT_RMS_EPSILON 1e-5f
+#define WDT_MAX_POOL_FRAMES 65536u
+#define WDT_MAX_POOL_FLOATS (1u << 22) /* frames * width of last-n pooling: a ring of 16 MB */
+
+/* Weights beyond this are refused as infinity is. With activations held to WDT_MAX_VALUE, no product of the model can
+ * then overflow, so that logits and embeddings are finite. */
+#define WDT_MAX_WEIGHT 1e6f
+
+typedef struct wdt_model {
+    wdt_head head;
+    int32_t features;      /* F: length of a frame */
+    int32_t width;         /* d */
+    int32_t layers;        /* L */
+    int32_t classes;       /* C */
+    int32_t pooled_dim;    /* P */
+    int32_t embedding_dim; /* E */
+    uint8_t half;          /* dtype of the weights and of the records' tensors: 1 float16, 0 float32 */
+    uint8_t has_chain;     /* the blob states its feature chain */
+    uint32_t norm;
+    wdt_pooling_words pooling;
+    wdt_chain_params chain; /* how the frames were made; the defaults without the record */
+    const void *weights;                       /* per layer Wq [d, Hq D], Wk, Wv [d, Hkv D], Wo [Hq D, d]; Wc [P, C] */
+    const uint8_t *feature_mean, *feature_scale; /* [F] float32 each, not aligned, or NULL */
+    const void *input_weight, *input_bias;     /* [F, d], [d], or NULL */
+    int32_t hidden;                            /* of the feed-forward blocks, 0 without them */
+    uint32_t activation;
+    const void *feed_forward; /* per layer W1 [d, hidden], W2 [hidden, d] */
+    int32_t embedding_hidden; /* 0: the projection is one affine layer */
+    const void *embedding_weight[2], *embedding_bias[2]; /* [P, H], [H], then relu, [H, E], [E]; or NULL */
+} wdt_model;
+
+/* Reads a parsed blob as a model. The blob's bytes start at a multiple of 4 (WDT_E_ALIGNMENT otherwise).
+ * WDT_E_MODEL: `why`, if not NULL, receives a sentence that says what does not fit; *model is then untouched. */
+wdt_status wdt_model_init(wdt_model *model, const wdt_rvne *blob, const char **why);
+
+typedef struct wdt_stream {
+    const wdt_model *model;
+    wdt_cache *caches;  /* [L] */
+    float *pool;        /* what the pooling keeps */
+    float *hidden;      /* h [d] */
+    float *scratch;
+    ptrdiff_t length;   /* frames so far */
+    ptrdiff_t capacity; /* frames it can take */
+} wdt_stream;
+
+/* Bytes of memory for a stream of up to `capacity` frames; SIZE_MAX if not addressable. half: float16 caches. */
+size_t wdt_stream_bytes(const wdt_model *model, ptrdiff_t capacity, int half);
+
+/* Lays an empty stream out in `memory` (wdt_stream_bytes() of them, aligned for any type). WDT_E_CONFIG. */
+wdt_status wdt_stream_init(wdt_stream *stream, const wdt_model *model, ptrdiff_t capacity, int half, void *memory);
+
+/* Runs frame [F], finite, and writes logits [C] and embedding [E] as of this frame. WDT_E_FULL, WDT_E_HALF_RANGE,
+ * WDT_E_NON_FINITE (an activation beyond WDT_MAX_VALUE): the stream behaves as if the call had not been made. */
+wdt_status wdt_stream_push(wdt_stream *stream, const float *frame, float *logits, float *embedding);
+
+/* Forgets every frame. */
+void wdt_stream_reset(wdt_stream *stream);
+
+/* ---------------------------------------------------------------------------------------------------- pooling
+ * State of `floats` float32, not cleared by the caller; `count` frames were seen before this one. */
+size_t wdt_pool_floats(const wdt_model *model);
+void wdt_pool(const wdt_model *model, float *state, ptrdiff_t count, const float *h, float *pooled);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

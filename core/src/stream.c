@@ -1,0 +1,288 @@
+/* One track running through a model: the model step of docs/semantics.md, frame by frame, with one cache a layer.
+ *
+ * Memory, in this order: the caches' descriptions, each layer's cache, the pooling's state, h, scratch. */
+#include <math.h>
+#include <string.h>
+
+#include "checked.h"
+#include "half.h"
+#include "wdt_model.h"
+
+#define ALIGNMENT 16u /* of each part of the memory, so that it suits any type */
+
+static float element(const void *weights, int half, ptrdiff_t at)
+{
+    return half ? wdt_half_to_float(((const uint16_t *)weights)[at]) : ((const float *)weights)[at];
+}
+
+static const void *skip(const void *weights, int half, ptrdiff_t count)
+{
+    return (const char *)weights + count * (half ? 2 : 4);
+}
+
+/* y [n_out] += x [n_in] W [n_in, n_out] */
+static void add_product(const float *x, const void *W, int half, int32_t n_in, int32_t n_out, float *y)
+{
+    for (int32_t i = 0; i < n_in; i++, W = skip(W, half, n_out)) {
+        const float weight = x[i];
+        if (half) {
+            for (int32_t j = 0; j < n_out; j++) {
+                y[j] += weight * wdt_half_to_float(((const uint16_t *)W)[j]);
+            }
+        } else {
+            for (int32_t j = 0; j < n_out; j++) {
+                y[j] += weight * ((const float *)W)[j];
+            }
+        }
+    }
+}
+
+/* y [n_out] = x [n_in] W [n_in, n_out] + bias [n_out], which may be NULL */
+static void affine(const float *x, const void *W, const void *bias, int half, int32_t n_in, int32_t n_out, float *y)
+{
+    for (int32_t j = 0; j < n_out; j++) {
+        y[j] = bias ? element(bias, half, j) : 0.0f;
+    }
+    add_product(x, W, half, n_in, n_out, y);
+}
+
+/* y [n] = x [n], or x / sqrt(mean(x^2) + eps): RMSNorm without gain (Zhang and Sennrich 2019). */
+static void normalise(const float *x, uint32_t norm, int32_t n, float *y)
+{
+    float scale = 1.0f;
+    if (norm == WDT_NORM_RMS) {
+        float squares = 0.0f;
+        for (int32_t c = 0; c < n; c++) {
+            squares += x[c] * x[c];
+        }
+        scale = 1.0f / sqrtf(squares / (float)n + WDT_RMS_EPSILON);
+    }
+    for (int32_t c = 0; c < n; c++) {
+        y[c] = x[c] * scale;
+    }
+}
+
+/* ------------------------------------------------------------------------------------------------------ memory */
+
+/* Floats of scratch: the largest of what the three stages of a push hold at once. */
+static size_t scratch_floats(const wdt_model *model)
+{
+    const size_t d = (size_t)model->width, D = (size_t)model->head.head_dim; /* products are below weights_len */
+    const size_t attention = d + 2 * D * ((size_t)model->head.q_heads + (size_t)model->head.kv_heads);
+    const size_t others[3] = {(size_t)model->features, d + (size_t)model->hidden,
+                              (size_t)model->pooled_dim + (size_t)model->embedding_hidden};
+    size_t most = attention;
+    for (int k = 0; k < 3; k++) {
+        most = others[k] > most ? others[k] : most;
+    }
+    return most;
+}
+
+static size_t round_up(size_t bytes)
+{
+    return bytes > SIZE_MAX - ALIGNMENT ? SIZE_MAX : (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+}
+
+static size_t float_bytes(size_t floats)
+{
+    return round_up(wdt_product(floats, sizeof(float)));
+}
+
+size_t wdt_stream_bytes(const wdt_model *model, ptrdiff_t capacity, int half)
+{
+    const size_t layers = (size_t)model->layers;
+    const size_t caches = wdt_product(layers, round_up(wdt_cache_bytes(&model->head, capacity, half)));
+    const size_t floats = wdt_sum(wdt_sum(float_bytes(wdt_pool_floats(model)), float_bytes((size_t)model->width)),
+                                  float_bytes(scratch_floats(model)));
+    return wdt_sum(wdt_sum(round_up(wdt_product(layers, sizeof(wdt_cache))), caches), floats);
+}
+
+wdt_status wdt_stream_init(wdt_stream *stream, const wdt_model *model, ptrdiff_t capacity, int half, void *memory)
+{
+    if (capacity < 1 || wdt_stream_bytes(model, capacity, half) == SIZE_MAX) {
+        return WDT_E_CONFIG;
+    }
+    char *at = memory;
+    wdt_cache *const caches = memory;
+    at += round_up((size_t)model->layers * sizeof(wdt_cache)); /* wdt_stream_bytes() has seen that all this fits */
+    for (int32_t l = 0; l < model->layers; l++) {
+        const wdt_status status = wdt_cache_init(&caches[l], &model->head, capacity, half, at);
+        if (status != WDT_OK) {
+            return status;
+        }
+        at += round_up(wdt_cache_bytes(&model->head, capacity, half));
+    }
+    *stream = (wdt_stream){.model = model, .caches = caches, .capacity = capacity};
+    stream->pool = (float *)(void *)at;
+    at += float_bytes(wdt_pool_floats(model));
+    stream->hidden = (float *)(void *)at;
+    at += float_bytes((size_t)model->width);
+    stream->scratch = (float *)(void *)at;
+    return WDT_OK;
+}
+
+void wdt_stream_reset(wdt_stream *stream)
+{
+    for (int32_t l = 0; l < stream->model->layers; l++) {
+        stream->caches[l].length = 0;
+    }
+    stream->length = 0;
+}
+
+/* ------------------------------------------------------------------------------------------- the stages of a push */
+
+static int is_usable(const wdt_stream *stream)
+{
+    return wdt_first_unusable(stream->hidden, (size_t)stream->model->width) < 0;
+}
+
+static float float_at(const uint8_t *tensor, int32_t index)
+{
+    float x;
+    memcpy(&x, tensor + (size_t)index * sizeof x, sizeof x);
+    return x;
+}
+
+/* h_0 [d] of frame [F] */
+static void enter(const wdt_stream *stream, const float *frame)
+{
+    const wdt_model *const model = stream->model;
+    float *const scaled = model->input_weight ? stream->scratch : stream->hidden;
+    for (int32_t f = 0; f < model->features; f++) {
+        scaled[f] = model->feature_mean
+                        ? (frame[f] - float_at(model->feature_mean, f)) * float_at(model->feature_scale, f)
+                        : frame[f];
+    }
+    if (model->input_weight) {
+        affine(scaled, model->input_weight, model->input_bias, model->half, model->features, model->width,
+               stream->hidden);
+    }
+}
+
+/* h += Attn(norm(h)) Wo, with the layer's weights W; appends to the layer's cache unless it refuses. */
+static wdt_status attend(const wdt_stream *stream, wdt_cache *cache, const void *W)
+{
+    const wdt_model *const model = stream->model;
+    const int half = model->half;
+    const int32_t d = model->width, dq = model->head.q_heads * model->head.head_dim;
+    const int32_t dkv = model->head.kv_heads * model->head.head_dim;
+    float *const x = stream->scratch, *const q = x + d, *const k = q + dq, *const v = k + dkv, *const out = v + dkv;
+
+    normalise(stream->hidden, model->norm, d, x);
+    affine(x, W, NULL, half, d, dq, q);
+    W = skip(W, half, (ptrdiff_t)d * dq);
+    affine(x, W, NULL, half, d, dkv, k);
+    W = skip(W, half, (ptrdiff_t)d * dkv);
+    affine(x, W, NULL, half, d, dkv, v);
+    W = skip(W, half, (ptrdiff_t)d * dkv);
+    if (wdt_first_unusable(q, (size_t)dq + 2 * (size_t)dkv) >= 0) {
+        return WDT_E_NON_FINITE;
+    }
+    const wdt_status status = wdt_step(&model->head, cache, q, k, v, out);
+    if (status == WDT_OK) {
+        add_product(out, W, half, dq, d, stream->hidden);
+    }
+    return status == WDT_OK && !is_usable(stream) ? WDT_E_NON_FINITE : status;
+}
+
+/* h += W2 act(W1 norm(h)) */
+static void feed_forward(const wdt_stream *stream, int32_t layer)
+{
+    const wdt_model *const model = stream->model;
+    const int32_t d = model->width, hidden = model->hidden;
+    const ptrdiff_t size = (ptrdiff_t)d * hidden;
+    const void *const W1 = skip(model->feed_forward, model->half, 2 * size * layer);
+    const void *const W2 = skip(W1, model->half, size);
+    float *const x = stream->scratch, *const inner = x + d;
+
+    normalise(stream->hidden, model->norm, d, x);
+    affine(x, W1, NULL, model->half, d, hidden, inner);
+    for (int32_t c = 0; c < hidden; c++) {
+        inner[c] = model->activation == WDT_ACT_SILU ? inner[c] / (1.0f + expf(-inner[c])) : fmaxf(inner[c], 0.0f);
+    }
+    add_product(inner, W2, model->half, hidden, d, stream->hidden);
+}
+
+/* From frame to the last layer's h; on a refusal the caches of the layers before it have one token too many. */
+static wdt_status run_layers(wdt_stream *stream, const float *frame)
+{
+    const wdt_model *const model = stream->model;
+    const ptrdiff_t heads = model->head.q_heads + model->head.kv_heads;
+    const ptrdiff_t layer = 2 * (ptrdiff_t)model->width * model->head.head_dim * heads; /* weights of one */
+    enter(stream, frame);
+    if (!is_usable(stream)) {
+        return WDT_E_NON_FINITE;
+    }
+    for (int32_t l = 0; l < model->layers; l++) {
+        const wdt_status status = attend(stream, &stream->caches[l], skip(model->weights, model->half, layer * l));
+        if (status != WDT_OK) {
+            return status;
+        }
+        if (model->feed_forward) {
+            feed_forward(stream, l);
+            if (!is_usable(stream)) {
+                return WDT_E_NON_FINITE;
+            }
+        }
+    }
+    return WDT_OK;
+}
+
+/* x [n] /= |x|; a zero vector has no direction and stays zero. Divided by its largest first: squares can underflow. */
+static void make_unit(float *x, int32_t n)
+{
+    float largest = 0.0f, squares = 0.0f;
+    for (int32_t e = 0; e < n; e++) {
+        largest = fmaxf(largest, fabsf(x[e]));
+    }
+    for (int32_t e = 0; e < n && largest > 0.0f; e++) {
+        x[e] /= largest;
+        squares += x[e] * x[e];
+    }
+    const float inverse = largest > 0.0f ? 1.0f / sqrtf(squares) : 0.0f;
+    for (int32_t e = 0; e < n; e++) {
+        x[e] *= inverse;
+    }
+}
+
+/* embedding [E] = project(pooled) / |project(pooled)| */
+static void embed(const wdt_model *model, const float *pooled, float *inner, float *embedding)
+{
+    const int32_t P = model->pooled_dim, H = model->embedding_hidden, E = model->embedding_dim;
+    if (!model->embedding_weight[0]) {
+        memcpy(embedding, pooled, (size_t)E * sizeof *embedding);
+    } else if (H == 0) {
+        affine(pooled, model->embedding_weight[0], model->embedding_bias[0], model->half, P, E, embedding);
+    } else {
+        affine(pooled, model->embedding_weight[0], model->embedding_bias[0], model->half, P, H, inner);
+        for (int32_t c = 0; c < H; c++) {
+            inner[c] = fmaxf(inner[c], 0.0f);
+        }
+        affine(inner, model->embedding_weight[1], model->embedding_bias[1], model->half, H, E, embedding);
+    }
+    make_unit(embedding, E);
+}
+
+wdt_status wdt_stream_push(wdt_stream *stream, const float *frame, float *logits, float *embedding)
+{
+    const wdt_model *const model = stream->model;
+    const ptrdiff_t heads = model->head.q_heads + model->head.kv_heads;
+    const ptrdiff_t layers = 2 * (ptrdiff_t)model->width * model->head.head_dim * heads * model->layers;
+    if (stream->length == stream->capacity) {
+        return WDT_E_FULL;
+    }
+    const wdt_status status = run_layers(stream, frame);
+    if (status != WDT_OK) {
+        for (int32_t l = 0; l < model->layers && stream->caches[l].length > stream->length; l++) {
+            wdt_cache_undo(&stream->caches[l]);
+        }
+        return status;
+    }
+    float *const pooled = stream->scratch, *const inner = pooled + model->pooled_dim;
+    wdt_pool(model, stream->pool, stream->length, stream->hidden, pooled);
+    stream->length++;
+    affine(pooled, skip(model->weights, model->half, layers), NULL, model->half, model->pooled_dim, model->classes,
+           logits);
+    embed(model, pooled, inner, embedding);
+    return WDT_OK;
+}

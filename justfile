@@ -1,0 +1,35 @@
+# What CI runs, and what a developer runs: the same recipes. `just` comes with the test extra (rust-just).
+# Tools are those of .venv where there is one, else of the environment that is active.
+
+export PATH := justfile_directory() / ".venv/bin:" + env("PATH")
+
+# Everything that CI checks.
+check: lint test
+
+# Style, types, and the C core under warnings as errors (its build is part of `test`).
+lint:
+    ruff check .
+    ruff format --check .
+    mypy
+
+test *args:
+    python -m pytest {{ args }}
+
+# The C core's own tests under AddressSanitizer and UndefinedBehaviorSanitizer.
+sanitize:
+    python -m pytest tests/core
+
+# An editable install whose C extension is rebuilt at import when a source has changed.
+develop:
+    python -m pip install -c constraints.txt "scikit-build-core>=0.11" "nanobind>=2.4" "cmake>=3.24" "ninja>=1.11"
+    python -m pip install -c constraints.txt --no-build-isolation -e ".[dev]"
+    pre-commit install
+
+# Applies what `lint` would ask for.
+format:
+    ruff check --fix .
+    ruff format .
+
+# The README's speed table.
+speedup *args:
+    wdt bench-speedup {{ args }}

@@ -1,0 +1,34 @@
+"""The AETHER temporal head: from WiFi CSI frames to an activity class and a re-identification embedding."""
+
+from importlib.metadata import version
+
+from wifi_densepose_temporal.cache import KvCache
+from wifi_densepose_temporal.config import TemporalHeadConfig
+from wifi_densepose_temporal.csi import Capture, FeatureConfig, extract, features, read_capture, windows
+from wifi_densepose_temporal.errors import TemporalError
+from wifi_densepose_temporal.head import AetherTemporalHead
+from wifi_densepose_temporal.model import Prediction, Stream, TemporalModel
+from wifi_densepose_temporal.rvne import WeightBlob, WeightBlobHeader, WeightBlobView, init_random_blob
+
+__version__ = version("wifi-densepose-temporal")
+
+__all__ = [
+    "AetherTemporalHead",
+    "Capture",
+    "FeatureConfig",
+    "KvCache",
+    "Prediction",
+    "Stream",
+    "TemporalError",
+    "TemporalHeadConfig",
+    "TemporalModel",
+    "WeightBlob",
+    "WeightBlobHeader",
+    "WeightBlobView",
+    "__version__",
+    "extract",
+    "features",
+    "init_random_blob",
+    "read_capture",
+    "windows",
+]

@@ -1,0 +1,96 @@
+// A loaded model, and a stream of frames through it.
+#include "bindings.h"
+
+#include <nanobind/stl/tuple.h>
+
+#include "wdt_model.h"
+
+namespace {
+
+// Keeps the blob's bytes alive, because the model points into them.
+struct Model {
+    Bytes bytes;
+    wdt_model model{};
+};
+
+// The model of a blob that parse_blob() accepted, or a status and a reason.
+nb::tuple load(Bytes bytes) {
+    wdt_rvne blob;
+    wdt_status status = wdt_rvne_parse(bytes.data(), bytes.size(), &blob);
+    if (status != WDT_OK) {
+        return nb::make_tuple(status, "", nb::none());
+    }
+    auto *loaded = new Model{bytes};
+    nb::object owner = nb::cast(loaded, nb::rv_policy::take_ownership);
+    const char *why = "";
+    status = wdt_model_init(&loaded->model, &blob, &why);
+    return nb::make_tuple(status, why, status == WDT_OK ? owner : nb::none());
+}
+
+struct Stream {
+    Memory memory;
+    wdt_stream stream{};
+    std::atomic<bool> busy{false};
+
+    Stream(const Model &model, ptrdiff_t capacity, bool half)
+        : memory(wdt_stream_bytes(&model.model, capacity, half)) {
+        if (wdt_stream_init(&stream, &model.model, capacity, half, memory.data.get()) != WDT_OK) {
+            throw std::invalid_argument("capacity is below 1");
+        }
+    }
+
+    // frames [N, F] -> logits [N, C], embedding [N, E]. Stops at the first frame that is refused; the number of
+    // frames taken says which.
+    std::tuple<wdt_status, ptrdiff_t> push(In<2> frames, Out<2> logits, Out<2> embedding) {
+        Claim claim(busy);
+        nb::gil_scoped_release release;
+        const wdt_model &model = *stream.model;
+        const auto count = static_cast<ptrdiff_t>(frames.shape(0));
+        wdt_status status = WDT_OK;
+        ptrdiff_t n = 0;
+        for (; n < count; n++) {
+            status = wdt_stream_push(&stream, frames.data() + n * model.features, logits.data() + n * model.classes,
+                                     embedding.data() + n * model.embedding_dim);
+            if (status != WDT_OK) {
+                break;
+            }
+        }
+        return {status, n};
+    }
+};
+
+nb::dict chain_words(const Model &m) {
+    nb::dict words;
+#define WDT_CHAIN_ENTRY(name) words[#name] = m.model.chain.name;
+    WDT_CHAIN_FIELDS(WDT_CHAIN_ENTRY)
+    return words;
+}
+
+template <auto Member> auto field() {
+    return [](const Model &m) { return m.model.*Member; };
+}
+
+} // namespace
+
+void bind_model(nb::module_ &m) {
+    m.def("load_model", &load);
+    nb::class_<Model>(m, "Model")
+        .def_prop_ro("head", field<&wdt_model::head>())
+        .def_prop_ro("features", field<&wdt_model::features>())
+        .def_prop_ro("pooled_dim", field<&wdt_model::pooled_dim>())
+        .def_prop_ro("embedding_dim", field<&wdt_model::embedding_dim>())
+        .def_prop_ro("norm", field<&wdt_model::norm>())
+        .def_prop_ro("has_chain", [](const Model &l) { return l.model.has_chain != 0; })
+        .def_prop_ro("pooling", [](const Model &l) {
+            return nb::make_tuple(l.model.pooling.kind, l.model.pooling.frames);
+        })
+        .def_prop_ro("chain", &chain_words);
+
+    nb::class_<Stream>(m, "Stream")
+        .def(nb::init<const Model &, ptrdiff_t, bool>(), nb::keep_alive<1, 2>())
+        .def("push", &Stream::push)
+        .def("reset", [](Stream &s) { Claim claim(s.busy); wdt_stream_reset(&s.stream); })
+        .def_prop_ro("length", [](const Stream &s) { return s.stream.length; })
+        .def_prop_ro("capacity", [](const Stream &s) { return s.stream.capacity; })
+        .def_prop_ro("nbytes", [](const Stream &s) { return s.memory.bytes; });
+}

@@ -1,0 +1,64 @@
+"""`wdt info`: versions, the compiled core and what it uses of this processor, and which extras are there."""
+
+from __future__ import annotations
+
+import importlib.util
+import platform
+import subprocess
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import wifi_densepose_temporal
+from wifi_densepose_temporal.cli.output import JsonOption, print_facts, print_json
+
+# Of /proc/cpuinfo's many flags, those that a numerical kernel could use.
+VECTOR_FLAGS = ("sse2", "sse4_2", "avx", "avx2", "fma", "f16c", "avx512f", "asimd", "neon", "sve")
+EXTRAS = {"plot": "matplotlib", "train": "torch"}
+
+
+def info(as_json: JsonOption = False) -> None:
+    """Show versions, processor and extras."""
+    facts: dict[str, object] = {
+        "wifi-densepose-temporal": wifi_densepose_temporal.__version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "numpy": _version("numpy"),
+        "csiread": _version("csiread"),
+        "instruction_sets_found": instruction_sets() or "unknown",
+        "instruction_sets_used": "portable C (scalar source, compiler's baseline)",
+        "extras": {extra: _version(module) for extra, module in EXTRAS.items()},
+    }
+    if as_json:
+        print_json(facts)
+        return
+    extras = {f"extra [{name}]": found or "not installed" for name, found in facts.pop("extras").items()}  # type: ignore[attr-defined]
+    print_facts({name.replace("_", " "): value for name, value in facts.items()} | extras)
+
+
+def instruction_sets() -> list[str]:
+    """Vector instruction sets of this processor, as far as the platform says; empty where it does not."""
+    words = _cpu_flags().lower().replace(".", "_").split()
+    return [flag for flag in VECTOR_FLAGS if flag in words]
+
+
+def _cpu_flags() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(errors="replace").splitlines()
+        return next((line.partition(":")[2] for line in lines if line.startswith(("flags", "Features"))), "")
+    except OSError:
+        pass  # not Linux
+    command = ["/usr/sbin/sysctl", "-n", "machdep.cpu.features", "machdep.cpu.leaf7_features"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=5, check=False).stdout
+    except (OSError, subprocess.SubprocessError):
+        return ""
+
+
+def _version(distribution: str) -> str | None:
+    """The installed version, None where the module cannot be found."""
+    if importlib.util.find_spec(distribution) is None:
+        return None
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        return "unknown version"

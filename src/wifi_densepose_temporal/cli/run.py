@@ -1,0 +1,103 @@
+"""`wdt run`: a recording through a model, as a timeline of decisions. The logic is in timeline.py and plot.py."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from wifi_densepose_temporal.cli.output import (
+    CaptureArgument,
+    FormatOption,
+    JsonOption,
+    note,
+    print_json,
+    print_line,
+    print_table,
+)
+from wifi_densepose_temporal.csi import read_capture
+from wifi_densepose_temporal.model import TemporalModel
+from wifi_densepose_temporal.rvne import init_random_blob
+from wifi_densepose_temporal.timeline import Replay, Row, replay
+
+COLUMNS = ("time s", "frame", "label", "confidence", "embedding change", "held")
+
+
+def run(
+    capture: CaptureArgument,
+    model: Annotated[
+        Path | None, typer.Option(metavar="M.rvne", help="The model; without it, the untrained reference blob.")
+    ] = None,
+    capture_format: FormatOption = None,
+    every: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="Show every Nth frame and the last; by default about 20 rows."),
+    ] = None,
+    as_json: JsonOption = False,
+    plot: Annotated[
+        Path | None, typer.Option(metavar="OUT.png", help="Draw amplitude, motion, probabilities and decisions.")
+    ] = None,
+) -> None:
+    """Show what a model decides over a recording.
+
+    A timeline of labels, how sure the model is of each, and how much its embedding changes. Labels of an untrained
+    model mean nothing; the output says so.
+    """
+    loaded = TemporalModel.from_bytes(init_random_blob()) if model is None else TemporalModel.load(model)
+    replayed = replay(read_capture(capture, capture_format), loaded)
+    if plot is not None:
+        from wifi_densepose_temporal.plot import plot_replay
+
+        plot_replay(replayed, capture.name, plot)
+    rows = replayed.rows(every)
+    if as_json:
+        for text in replayed.notes:
+            note(text)
+        print_json(as_document(replayed, rows, capture.name) | {"picture": None if plot is None else str(plot)})
+        return
+    print_timeline(replayed, rows, capture.name)
+    if plot is not None:
+        print_line(f"picture: {plot}")
+
+
+def as_document(replayed: Replay, rows: list[Row], name: str) -> dict[str, object]:
+    """The JSON document of a replay."""
+    capture, prediction = replayed.capture, replayed.prediction
+    return {
+        "source": prediction.source,
+        "model_sha256": prediction.model_sha256,
+        "trained": prediction.trained,
+        "note": " ".join(replayed.notes),
+        "warnings": replayed.model.warnings,
+        "capture": {
+            "file": name,
+            "format": capture.format,
+            "frames": len(capture),
+            "rate_hz": capture.rate_hz,
+            "antennas": capture.amplitude.shape[1],
+            "subcarriers": capture.amplitude.shape[2],
+            "dropped_lines": capture.dropped_lines,
+            "clock": capture.clock,
+        },
+        "features": dataclasses.asdict(replayed.config) | {"frames": len(replayed.frames.values)},
+        "labels": replayed.model.labels,
+        "timeline": [dataclasses.asdict(row) for row in rows],
+    }
+
+
+def print_timeline(replayed: Replay, rows: list[Row], name: str) -> None:
+    """The timeline for people, with what a reader must know before believing it."""
+    capture, sha256 = replayed.capture, replayed.prediction.model_sha256
+    rate = "unknown rate" if capture.rate_hz is None else f"{capture.rate_hz:.1f} Hz, {capture.clock} clock"
+    print_line(f"{name}: {capture.format}, {len(capture)} packets, {rate}", style="bold")
+    print_line(f"source {replayed.prediction.source}, model {sha256[:12]}, {len(replayed.frames.values)} frames")
+    print_table([_cells(row) for row in rows], COLUMNS, words=("label", "held"))
+    for text in replayed.notes:
+        print_line(text, style="" if text.startswith("Trained") else "yellow")
+
+
+def _cells(row: Row) -> list[object]:
+    change = None if row.embedding_change is None else f"{row.embedding_change:.1e}"
+    return [f"{row.time_s:.2f}", row.frame, row.label, f"{row.confidence:.3f}", change, row.held]

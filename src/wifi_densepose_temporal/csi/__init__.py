@@ -1,0 +1,8 @@
+"""From a capture file to feature frames: readers, features, windows."""
+
+from wifi_densepose_temporal.csi.capture import Capture
+from wifi_densepose_temporal.csi.features import FeatureConfig, FeatureStream, Frames, extract, features
+from wifi_densepose_temporal.csi.read import read_capture
+from wifi_densepose_temporal.csi.windows import windows
+
+__all__ = ["Capture", "FeatureConfig", "FeatureStream", "Frames", "extract", "features", "read_capture", "windows"]

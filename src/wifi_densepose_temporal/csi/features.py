@@ -1,0 +1,273 @@
+"""From CSI packets to frames at a fixed rate: the feature chain over a recording, or packet by packet.
+
+The arithmetic is core/src/chain.c, the file that runs on the microcontroller too; docs/features.md has the
+formulas and the reasons. This module checks arguments and turns seconds into microseconds. It reads no files
+(csi/read.py does), uses no phase, and makes no frames where there is no data.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import operator
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from wifi_densepose_temporal import _core
+from wifi_densepose_temporal.arrays import as_float32
+from wifi_densepose_temporal.csi.bands import Subcarriers, assign_bands, columns_of, usable_subcarriers
+from wifi_densepose_temporal.errors import (
+    ConfigError,
+    DtypeError,
+    MemoryLimitError,
+    NonFiniteError,
+    ShapeError,
+)
+
+if TYPE_CHECKING:
+    from wifi_densepose_temporal.csi.capture import Capture
+
+_log = logging.getLogger(__name__)
+
+# core/include/wdt_chain.h is the only place that defines the defaults.
+_WORDS = _core.chain_defaults()
+_US = 1e6  # microseconds in a second
+
+
+@dataclasses.dataclass(frozen=True)
+class FeatureConfig:
+    """What a frame is. A model is trained for one configuration, and its blob carries it.
+
+    Attributes:
+        bands: groups of neighbouring subcarriers, B; 1..1024, and no more than usable subcarriers.
+        rate_hz: frames a second, 0.1..10000. It runs as a whole number of microseconds a frame, `period_us`:
+            30 Hz as 33333 us, that is 30.0003 Hz.
+        motion_time_s: time constant of the motion average, seconds; at most 10000 frame periods.
+        max_gap_s: a silence longer than this, seconds, ends a segment; at most 10000 frame periods.
+
+    Raises:
+        ConfigError: a value that is no number or outside its range.
+    """
+
+    bands: int = _WORDS["bands"]
+    rate_hz: float = _US / _WORDS["period_us"]
+    motion_time_s: float = _WORDS["motion_time_us"] / _US
+    max_gap_s: float = _WORDS["max_gap_us"] / _US
+
+    def __post_init__(self) -> None:
+        try:
+            object.__setattr__(self, "bands", operator.index(self.bands))
+            for name in ("rate_hz", "motion_time_s", "max_gap_s"):
+                object.__setattr__(self, name, float(getattr(self, name)))
+        except (TypeError, ValueError) as error:
+            raise ConfigError(f"{self}: bands must be an int and the rest numbers ({error})") from None
+        if not 0.1 <= self.rate_hz <= 10_000:
+            raise ConfigError(f"rate_hz={self.rate_hz} must be between 0.1 and 10000 frames a second")
+        if not 1 <= self.bands <= _core.CHAIN_MAX_BANDS:
+            raise ConfigError(f"bands={self.bands} must be between 1 and {_core.CHAIN_MAX_BANDS}")
+        for name in ("motion_time_s", "max_gap_s"):
+            if not 0 < getattr(self, name) <= 4294:  # microseconds in 32 bits
+                raise ConfigError(f"{name}={getattr(self, name)} must be above 0 and at most 4294 seconds")
+        broken = _core.chain_rule(self.to_words())
+        if broken is not None:
+            raise ConfigError(f"{self}, in microseconds {self.to_words()}: {broken}")
+
+    @property
+    def input_dim(self) -> int:
+        """Features of a frame, F = 2 * bands: a level and a motion for each band."""
+        return 2 * self.bands
+
+    @property
+    def period_us(self) -> int:
+        """Microseconds between frames: 1e6 / rate_hz, rounded."""
+        return round(_US / self.rate_hz)
+
+    def to_words(self) -> dict[str, int]:
+        """Return the fields of a blob's feature chain record, u32 by name, times rounded to microseconds."""
+        return {
+            "version": _WORDS["version"],
+            "bands": self.bands,
+            "period_us": self.period_us,
+            "motion_time_us": round(self.motion_time_s * _US),
+            "max_gap_us": round(self.max_gap_s * _US),
+        }
+
+    @classmethod
+    def from_words(cls, words: Mapping[str, int]) -> FeatureConfig:
+        """Return the configuration of a blob's feature chain record: `from_words(w).to_words() == w`.
+
+        Raises:
+            ConfigError: a field too many or too few, another version, or a value outside its range.
+        """
+        if set(words) != set(_WORDS):
+            raise ConfigError(f"a feature chain record has {list(_WORDS)}, got {list(words)}")
+        if words["version"] != _WORDS["version"]:
+            raise ConfigError(
+                f"feature chain version {words['version']}: this release knows {_WORDS['version']}; "
+                "update the package, or export the model again with this one"
+            )
+        if words["period_us"] < 1:
+            raise ConfigError(f"period_us={words['period_us']} must be between 100 and 10000000")
+        return cls(
+            bands=words["bands"],
+            rate_hz=_US / words["period_us"],
+            motion_time_s=words["motion_time_us"] / _US,
+            max_gap_s=words["max_gap_us"] / _US,
+        )
+
+
+class Frames(NamedTuple):
+    """Frames in the order of time; one period apart, except where a segment ended between two of them."""
+
+    values: NDArray[np.float32]
+    """[T, F] levels of the B bands, relative to the packet's root mean square, then their B motions."""
+    times_s: NDArray[np.float64]
+    """[T] end of each frame's bin, seconds, on the clock of the timestamps; nothing later went into it."""
+    held: NDArray[np.bool_]
+    """[T] True where no packet fell into the bin and the levels are those of the frame before."""
+    skipped_packets: int
+    """Packets that are no measurement: an antenna all zero, a negative, infinite or NaN amplitude."""
+    late_packets: int
+    """Packets older than one that came before them."""
+
+
+class FeatureStream:
+    """The feature chain, any number of packets at a time, with the same frames as in one go.
+
+    One stream belongs to one link and to one thread at a time; a second one gets `CacheInUseError`.
+
+    Args:
+        config: what a frame is.
+        antennas: rows of a packet, 1..64.
+        subcarriers: the columns of a packet: their OFDM indices or their number, as for `assign_bands`.
+
+    Raises:
+        ConfigError: antennas outside their range, or subcarriers that `assign_bands` refuses.
+
+    >>> import numpy as np
+    >>> stream = FeatureStream(FeatureConfig(bands=2, rate_hz=50), antennas=1, subcarriers=4)
+    >>> packet = np.array([[3, 3, 4, 4]], np.float32)  # [antenna, subcarrier], any gain
+    >>> stream.push(0.000, packet).values.shape  # the first bin, 20 ms, is still open
+    (0, 4)
+    >>> frames = stream.push(0.025, packet)
+    >>> [f"{x:.3f}" for x in frames.values[0]], frames.times_s.tolist()
+    (['0.849', '1.131', '0.000', '0.000'], [0.02])
+    """
+
+    def __init__(self, config: FeatureConfig, antennas: int, subcarriers: Subcarriers):
+        if not 1 <= antennas <= _core.CHAIN_MAX_ANTENNAS:
+            raise ConfigError(f"antennas={antennas} must be between 1 and {_core.CHAIN_MAX_ANTENNAS}")
+        assign_bands(subcarriers, config.bands)  # refuses what the chain would, and says why
+        count, index = columns_of(subcarriers)
+        self.config = config
+        self._shape = (antennas, count)
+        self._chain = _core.Chain(config.to_words(), antennas, count, index)
+
+    def push(self, timestamp_s: ArrayLike, packets: NDArray[np.generic]) -> Frames:
+        """Take packets in the order of their arrival; return the frames that they complete.
+
+        Args:
+            timestamp_s: scalar or [n], seconds on any clock, rounded to microseconds.
+            packets: [antenna, subcarrier] or [n, antenna, subcarrier]: complex64 I/Q, or linear amplitude
+                of a real dtype that float32 holds exactly.
+
+        Raises:
+            ShapeError: packets of another shape than the stream's, or not as many as timestamps.
+            DtypeError: float64, complex128, or no numbers at all.
+            NonFiniteError: a timestamp that is NaN or infinite. (Such an amplitude only skips its packet.)
+            CacheInUseError: another thread is inside this stream.
+            MemoryLimitError: the frames do not fit into memory.
+        """
+        times, values = np.asarray(timestamp_s), np.asarray(packets)
+        if times.ndim == 0 and values.ndim == 2:
+            times, values = times[np.newaxis], values[np.newaxis]
+        if times.ndim != 1 or values.shape != (times.size, *self._shape):
+            raise ShapeError(
+                f"packets of shape {values.shape} at timestamps of shape {times.shape}: expected "
+                f"[n, {self._shape[0]}, {self._shape[1]}], that is packet, antenna, subcarrier, at [n]"
+            )
+        t_us = _microseconds(times)
+        try:
+            if values.dtype == np.complex64:
+                pairs = np.ascontiguousarray(values).view(np.float32).reshape(*values.shape, 2)
+                return _frames(self._chain.push_iq(t_us, pairs))
+            return _frames(self._chain.push(t_us, as_float32("packets", values)))
+        except MemoryError:
+            raise MemoryLimitError(
+                f"the frames of {times.size} packets do not fit into memory; push fewer at a time"
+            ) from None
+
+    def flush(self) -> Frames:
+        """Return the frame of the bin that is still open, if there is one, and end the segment.
+
+        Raises:
+            CacheInUseError: another thread is inside this stream.
+        """
+        return _frames(self._chain.flush())
+
+
+_DEFAULT = FeatureConfig()
+
+
+def extract(capture: Capture, config: FeatureConfig = _DEFAULT) -> Frames:
+    """Return the frames of a whole recording.
+
+    Where a packet holds a single receive chain (`capture.chain`), only the packets of the most frequent one
+    are used: the others saw the room through another antenna, and the mixture would look like motion.
+
+    Raises:
+        ConfigError: fewer usable subcarriers than bands, or a capture of a shape that no stream takes.
+        MemoryLimitError: the frames do not fit into memory.
+    """
+    amplitude, timestamps = capture.amplitude, capture.timestamps
+    if capture.chain is not None and capture.chain.size:
+        mine = _most_frequent(capture.chain)
+        amplitude, timestamps = amplitude[mine], timestamps[mine]
+    index = usable_subcarriers(capture)
+    antennas, count = amplitude.shape[1:]
+    stream = FeatureStream(config, antennas, count if index is None else index)
+    frames, last = stream.push(timestamps, amplitude), stream.flush()
+    if frames.skipped_packets or frames.late_packets:
+        _log.info("%d packets skipped, %d late", frames.skipped_packets, frames.late_packets)
+    return Frames(
+        np.concatenate([frames.values, last.values]),
+        np.concatenate([frames.times_s, last.times_s]),
+        np.concatenate([frames.held, last.held]),
+        frames.skipped_packets,
+        frames.late_packets,
+    )
+
+
+def features(capture: Capture, config: FeatureConfig = _DEFAULT) -> NDArray[np.float32]:
+    """Return `extract(capture, config).values`: [T, F], F = 16 with the default configuration."""
+    return extract(capture, config).values
+
+
+def _most_frequent(chain: NDArray[np.int16]) -> NDArray[np.bool_]:
+    chains, counts = np.unique(chain, return_counts=True)
+    chosen = chains[counts.argmax()]
+    if chains.size > 1:
+        others = chain.size - counts.max()
+        _log.info("receive chain %d is used; %d packets of other chains are left out", chosen, others)
+    return np.asarray(chain == chosen)
+
+
+def _microseconds(timestamps_s: NDArray[np.generic]) -> NDArray[np.int64]:
+    if not np.can_cast(timestamps_s.dtype, np.float64):
+        raise DtypeError(f"timestamps are {timestamps_s.dtype}: expected seconds as float64")
+    seconds = timestamps_s.astype(np.float64)
+    finite = np.isfinite(seconds)
+    if not finite.all():
+        first = int(finite.argmin())
+        raise NonFiniteError(f"timestamps[{first}] is {seconds[first]}: expected finite seconds")
+    limit = 2.0 * _core.CHAIN_MAX_TIME_US / _US  # fits int64, and is no time to the core
+    t_us: NDArray[np.int64] = np.rint(seconds.clip(-limit, limit) * _US).astype(np.int64)
+    return t_us
+
+
+def _frames(made: tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.uint8], int, int]) -> Frames:
+    values, times_us, held, skipped, late = made
+    return Frames(values, times_us / _US, held.astype(np.bool_), skipped, late)

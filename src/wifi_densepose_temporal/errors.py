@@ -1,0 +1,98 @@
+"""Every error that this package raises on purpose.
+
+All derive from `TemporalError`, so one `except` clause catches them; each also derives from the built-in
+exception that a caller would expect (`ValueError`, `TypeError`, `OSError`). A message says what was given,
+what was expected and what to do. A call that raises one of these has changed nothing.
+"""
+
+
+class TemporalError(Exception):
+    """Base of every error that this package raises on purpose."""
+
+
+class ConfigError(TemporalError, ValueError):
+    """A parameter, or a combination of parameters, that no head, cache or chain can have."""
+
+
+class ShapeError(TemporalError, ValueError):
+    """An array of the wrong rank or size."""
+
+
+class DtypeError(TemporalError, TypeError):
+    """An array whose dtype or layout cannot become float32 without losing something."""
+
+
+class NonFiniteError(TemporalError, ValueError):
+    """NaN or infinity where a number is needed; the message names the first offender's index."""
+
+
+class CacheFullError(TemporalError):
+    """An append to a cache that holds `capacity` tokens already."""
+
+
+class CacheInUseError(TemporalError):
+    """A cache or stream touched by a second thread while a first one is inside it."""
+
+
+class MemoryLimitError(TemporalError, MemoryError):
+    """A cache or stream larger than this machine can give."""
+
+
+class MissingExtraError(TemporalError, ImportError):
+    """A feature whose optional dependency is not installed; the message names the extra."""
+
+
+class FormatError(TemporalError, ValueError):
+    """A capture file of no known format, or with nothing in it that can be read."""
+
+
+class FileError(TemporalError, OSError):
+    """A file that cannot be opened, read or written."""
+
+
+class BlobError(TemporalError, ValueError):
+    """Base of everything that can be wrong with an .rvne blob."""
+
+
+class BlobTooShortError(BlobError):
+    """Fewer bytes than a header and a checksum take."""
+
+
+class BlobMagicError(BlobError):
+    """The first four bytes are not those of an .rvne blob."""
+
+
+class BlobVersionError(BlobError):
+    """A format version that this release does not know."""
+
+
+class BlobFlagsError(BlobError):
+    """A flag bit, or a reserved byte, that this release does not know."""
+
+
+class BlobLengthError(BlobError):
+    """The buffer's length is not the one that the header states."""
+
+
+class BlobCrcError(BlobError):
+    """The checksum does not match: the bytes were damaged or changed."""
+
+
+class BlobDimsError(BlobError):
+    """A zero among input_dim, n_q_heads, n_kv_heads and head_dim."""
+
+
+class BlobHeadRatioError(BlobError):
+    """n_q_heads is not a multiple of n_kv_heads."""
+
+
+class BlobDegenerateError(BlobError):
+    """No layer, or fewer than two classes."""
+
+
+class BlobRecordError(BlobError):
+    """A records section that is malformed, or that holds a critical record this release does not know."""
+
+
+class BlobModelError(BlobError):
+    """A valid container whose content is not a model: wrong number of weights, NaN, or records at odds."""

@@ -1,0 +1,463 @@
+"""A loaded model against the NumPy reference, a stream against a window, and what a model says of itself."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from tests.reference_model import ReferenceModel, random_model
+from wifi_densepose_temporal import (
+    FeatureConfig,
+    TemporalHeadConfig,
+    TemporalModel,
+    WeightBlob,
+    WeightBlobHeader,
+    WeightBlobView,
+    errors,
+    features,
+    init_random_blob,
+    read_capture,
+)
+from wifi_densepose_temporal.rvne import Record, records
+
+SMALL = TemporalHeadConfig(
+    "sparse_gqa", q_heads=4, kv_heads=2, head_dim=6, window=5, block_size=3, global_tokens=(0, 9)
+)
+
+
+@pytest.fixture(scope="module")
+def reference_blob_model() -> TemporalModel:
+    return TemporalModel.from_bytes(init_random_blob())
+
+
+def normal(shape: tuple[int, ...], seed: int = 0) -> NDArray[np.float32]:
+    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+
+
+def check(model: ReferenceModel, frames: NDArray[np.float32], tolerance: float = 2e-5) -> None:
+    """Predict equals the float64 reference; logits are of order 1 and go through two layers in float32."""
+    logits, embedding = model.predict(frames)
+    prediction = TemporalModel.from_bytes(model.blob()).predict(frames)
+    np.testing.assert_allclose(prediction.logits, logits, atol=tolerance * max(1, np.abs(logits).max()), rtol=0)
+    np.testing.assert_allclose(prediction.embedding, embedding, atol=tolerance, rtol=0)
+
+
+# --------------------------------------------------------------------------------------------------- the arithmetic
+
+
+def test_a_version_1_blob_runs_with_the_defaults(reference_blob_model: TemporalModel) -> None:
+    view = WeightBlobView.parse(init_random_blob())
+    sizes = [(16, 128), (16, 32), (16, 32), (128, 16)] * 2 + [(16, 4)]
+    ends = np.cumsum([a * b for a, b in sizes])
+    tensors = [w.reshape(size) for w, size in zip(np.split(view.weights, ends[:-1]), sizes, strict=True)]
+    model = ReferenceModel(TemporalHeadConfig.default_aether(), [tuple(tensors[:4]), tuple(tensors[4:8])], tensors[8])
+    frames = normal((150, 16))
+    logits, embedding = model.predict(frames)
+    prediction = reference_blob_model.predict(frames)
+    np.testing.assert_allclose(prediction.logits, logits, atol=1e-6, rtol=0)
+    np.testing.assert_allclose(prediction.embedding, embedding, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("norm", ["none", "rms"])
+@pytest.mark.parametrize("activation", ["relu", "silu"])
+@pytest.mark.parametrize(
+    ("pooling", "frames"), [("mean", 0), ("last", 0), ("last_n", 7), ("last_n", 500), ("mean_spread", 0)]
+)
+def test_every_record_does_what_the_page_says(norm: str, activation: str, pooling: str, frames: int) -> None:
+    rng = np.random.default_rng(1)
+    model = random_model(rng, SMALL, norm=norm, activation=activation, pooling=pooling, pool_frames=frames)
+    check(model, normal((40, 7), seed=2))
+
+
+@pytest.mark.parametrize("backend", ["sparse_gqa", "dense"])
+def test_float16_weights_are_the_same_model(backend: Any) -> None:
+    config = TemporalHeadConfig(backend, q_heads=3, kv_heads=1, head_dim=5, window=4, block_size=2, landmarks=False)
+    check(random_model(np.random.default_rng(3), config, norm="rms", dtype="float16"), normal((30, 7), seed=4))
+
+
+def test_one_layer_embedding_projection() -> None:
+    model = random_model(np.random.default_rng(5), SMALL, norm="rms")
+    model.embedding = model.embedding[:1]
+    check(model, normal((20, 7), seed=6))
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(1, 80), st.sampled_from(["mean", "last", "last_n", "mean_spread"]), st.integers(0, 2**32 - 1))
+def test_push_equals_predict_frame_by_frame(length: int, pooling: str, seed: int) -> None:
+    pool_frames = 5 if pooling == "last_n" else 0
+    blob = random_model(np.random.default_rng(seed), SMALL, pooling=pooling, pool_frames=pool_frames, norm="rms").blob()
+    model, frames = TemporalModel.from_bytes(blob), normal((length, 7), seed)
+    whole, stream = model.predict(frames), model.stream(capacity=length)
+    pushed = [stream.push(frame) for frame in frames]
+    np.testing.assert_array_equal([p.logits for p in pushed], whole.logits)
+    np.testing.assert_array_equal([p.embedding for p in pushed], whole.embedding)
+    assert [p.labels for p in pushed] == whole.labels.tolist()
+
+
+@pytest.mark.parametrize("name", ["esp32_csi_tool_100hz.csv", "atheros.dat", "nexmon_43455c0.pcap"])
+def test_push_equals_predict_on_a_whole_recording(shared: Path, name: str, reference_blob_model: TemporalModel) -> None:
+    frames = features(read_capture(shared / "data" / "captures" / name))
+    whole, stream = reference_blob_model.predict(frames), reference_blob_model.stream(capacity=len(frames))
+    for t, frame in enumerate(frames):
+        one = stream.push(frame)
+        np.testing.assert_allclose(one.logits, whole.logits[t], atol=1e-5, rtol=0)
+        np.testing.assert_allclose(one.embedding, whole.embedding[t], atol=1e-5, rtol=0)
+
+
+def test_a_decision_does_not_know_the_future(reference_blob_model: TemporalModel) -> None:
+    frames = normal((90, 16))
+    whole, start = reference_blob_model.predict(frames), reference_blob_model.predict(frames[:37])
+    np.testing.assert_array_equal(start.logits, whole.logits[:37])
+    np.testing.assert_array_equal(start.embedding, whole.embedding[:37])
+
+
+def test_mean_pooling_does_not_wear_out() -> None:
+    """Of 200,000 frames: a plain float32 sum is 0.2 % off here, and a plain variance is negative."""
+    rng = np.random.default_rng(7)
+    config = TemporalHeadConfig("sparse_gqa", 1, 1, 1, window=0, block_size=1, log_stride=False, landmarks=False)
+    zero = np.zeros((1, 1), np.float32)
+    model = ReferenceModel(config, [(zero, zero, zero, zero)], np.eye(2, dtype=np.float32), pooling="mean_spread")
+    frames = rng.uniform(1000, 1001, (200_000, 1)).astype(np.float32)
+    logits = TemporalModel.from_bytes(model.blob()).predict(frames).logits[-1]
+    exact = frames.astype(np.float64)
+    np.testing.assert_allclose(logits, [exact.mean(), exact.std()], rtol=2e-7 * 2)
+
+
+def test_float16_caches_stay_close(reference_blob_model: TemporalModel) -> None:
+    frames = normal((200, 16))
+    stream = reference_blob_model.stream(200, "float16")
+    logits = np.array([stream.push(frame).logits for frame in frames])
+    np.testing.assert_allclose(logits, reference_blob_model.predict(frames).logits, atol=2e-3)
+    assert stream.nbytes < reference_blob_model.stream(200).nbytes
+
+
+# -------------------------------------------------------------------------------------- what a prediction carries
+
+
+def test_every_prediction_says_where_it_comes_from(reference_blob_model: TemporalModel) -> None:
+    frames = normal((3, 16))
+    digest = hashlib.sha256(init_random_blob()).hexdigest()
+    for prediction in (
+        reference_blob_model.predict(frames, source="replay"),
+        reference_blob_model.stream(source="replay").push(frames[0]),
+    ):
+        assert (prediction.source, prediction.model_sha256, prediction.trained) == ("replay", digest, False)
+    assert reference_blob_model.predict(frames).source == "unstated"
+
+
+def test_shapes_labels_and_confidence(reference_blob_model: TemporalModel) -> None:
+    prediction = reference_blob_model.predict(normal((50, 16)))
+    assert (prediction.logits.shape, prediction.embedding.shape, prediction.labels.shape) == ((50, 4), (50, 16), (50,))
+    np.testing.assert_allclose(np.linalg.norm(prediction.embedding, axis=1), 1, atol=1e-6)
+    np.testing.assert_allclose(prediction.probabilities.sum(axis=1), 1, atol=1e-6)
+    winners = prediction.probabilities.argmax(axis=1)
+    assert prediction.labels.tolist() == [f"class_{c}" for c in winners]
+    np.testing.assert_array_equal(prediction.confidence, prediction.probabilities[range(50), winners])
+    assert reference_blob_model.predict(np.zeros((0, 16), np.float32)).logits.shape == (0, 4)
+
+
+def tiny(*extra: Record, classifier: Any = ((1, 0), (0, 1)), wo: float = 0.0) -> bytes:
+    """A one-layer model of two features whose logits are the pooled frame, with these records."""
+    zero = np.zeros(2, np.float32)
+    weights = np.concatenate([zero, zero, zero, zero + wo, np.ravel(classifier)]).astype(np.float32)
+    return WeightBlob(WeightBlobHeader(2, 1, 1, 1, 1, 2), weights, extra).serialize()
+
+
+def test_labels_and_provenance_come_from_the_blob() -> None:
+    chain = FeatureConfig(bands=1, rate_hz=20.0)
+    model = TemporalModel.from_bytes(
+        tiny(
+            records.class_labels(["still", "moving"]),
+            records.provenance({"trained": True, "data": "sha256:00"}),
+            records.feature_chain(chain.to_words()),
+        )
+    )
+    assert (model.labels, model.trained, model.provenance["data"]) == (("still", "moving"), True, "sha256:00")
+    assert model.feature_chain == chain.to_words()
+    assert FeatureConfig.from_words(model.feature_chain or {}) == chain
+    prediction = model.predict(np.array([[0, 1], [5, 0]], np.float32))
+    assert prediction.labels.tolist() == ["moving", "still"]
+    assert prediction.trained is True
+
+
+def test_a_blob_that_says_nothing_is_of_unknown_training() -> None:
+    model = TemporalModel.from_bytes(tiny())
+    assert (model.trained, model.provenance, model.feature_chain) == (None, {}, None)
+
+
+@pytest.mark.parametrize(
+    ("blob", "sentence"),
+    [
+        (tiny(classifier=((1, 1), (0, 0))), "no input was found that makes it answer class_0, class_1"),
+        (
+            tiny(records.embedding_projection([(np.zeros((2, 3)), np.ones(3))], "float32")),
+            "does not depend on the input",
+        ),
+    ],
+)
+def test_a_doubtful_model_says_so(blob: bytes, sentence: str, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        model = TemporalModel.from_bytes(blob)
+    assert any(sentence in warning for warning in model.warnings)
+    assert sentence in caplog.text
+
+
+def test_a_sound_model_raises_no_doubt(reference_blob_model: TemporalModel) -> None:
+    assert reference_blob_model.warnings == ()
+
+
+# ----------------------------------------------------------------------------------------------- what is refused
+
+
+def header_with(**sizes: int) -> WeightBlobHeader:
+    fields = {"input_dim": 2, "n_q_heads": 1, "n_kv_heads": 1, "head_dim": 1, "n_layers": 1, "n_classes": 2}
+    return WeightBlobHeader(**(fields | sizes))
+
+
+NO_MODELS = {
+    "a weight short": WeightBlob(header_with(), np.zeros(11, np.float32)),
+    "a weight too many": WeightBlob(header_with(), np.zeros(13, np.float32)),
+    "sizes beyond any payload": WeightBlob(
+        header_with(input_dim=65535, n_q_heads=65535, n_kv_heads=65535, head_dim=65535, n_layers=65535),
+        np.zeros(12, np.float32),
+    ),
+    "nan weight": WeightBlob(header_with(), np.full(12, np.nan, np.float32)),
+    "weight beyond any use": WeightBlob(header_with(), np.full(12, 2e6, np.float32)),
+    "infinite half": WeightBlob(WeightBlobHeader(2, 1, 1, 1, 1, 2, "float16"), np.full(12, np.inf, np.float16)),
+}
+
+
+def packed(*words: int) -> bytes:
+    return b"".join(word.to_bytes(4, "little") for word in words)
+
+
+WORDS = {  # record payloads that a container accepts and a model cannot have
+    "pattern cut": Record(1, bytes(28), critical=True),
+    "pattern not causal": Record(1, packed(0, 4, 4, 0, 1, 1, 0, 0), True),
+    "pattern switch of 2": Record(1, packed(2, 4, 4, 1, 1, 1, 0, 0), True),
+    "pattern block of 0": Record(1, packed(0, 4, 0, 1, 1, 1, 0, 0), True),
+    "pattern huge window": Record(1, packed(0, 2**31, 4, 1, 1, 1, 0, 0), True),
+    "pattern 2^32 globals": Record(1, packed(0, 4, 4, 1, 1, 1, 0, 2**30), True),
+    "pattern globals not ascending": Record(1, packed(0, 4, 4, 1, 1, 1, 0, 2, 5, 5), True),
+    "pattern unknown norm": Record(1, packed(0, 4, 4, 1, 1, 1, 9, 0), True),
+    "pooling unknown": Record(2, b"\x09" + bytes(7), critical=True),
+    "pooling of no frames": Record(2, b"\x02" + bytes(7), critical=True),
+    "ring of 4 GB": Record(2, packed(2, 65536 * 65536 // 4), critical=True),
+    "pooling frames of mean": Record(2, bytes(4) + b"\x01" + bytes(3), critical=True),
+    "scale of one feature": Record(3, bytes(8), critical=True),
+    "scale of nan": Record(3, np.full(4, np.nan, "<f4").tobytes(), critical=True),
+    "embedding of another input": Record(4, packed(3, 0, 1) + bytes(16), True),
+    "embedding without tensors": Record(4, packed(2, 0, 9), True),
+    "embedding of 4 GB": Record(4, packed(2, 65535, 65535), True),
+    "input of no features": Record(5, bytes(4), critical=True),
+    "feed-forward of nothing": Record(6, bytes(8), critical=True),
+    "feed-forward too short": Record(6, b"\x05" + bytes(7), critical=True),
+    "chain of other frames": records.feature_chain(FeatureConfig(bands=2).to_words()),
+    "chain of another version": Record(7, packed(99, 1, 20000, 250000, 10**6), True),
+    "one label too few": Record(8, b"still\0", critical=False),
+    "label not ended": Record(8, b"still\0moving", critical=False),
+    "label not text": Record(8, b"\xff\0b\0", critical=False),
+    "label of a megabyte": Record(8, b"a" * 1_000_000 + b"\0b\0", critical=False),
+    "label with an escape sequence": Record(8, b"a\x1b[31m\0b\0", critical=False),
+    "provenance not json": Record(9, b"{", critical=False),
+    "provenance deep": Record(9, b"[" * 100_000, critical=False),
+    "provenance no object": Record(9, b"[]", critical=False),
+    "provenance with nan": Record(9, b'{"accuracy": NaN}', critical=False),
+    "trained twice": Record(9, b'{"trained": false, "trained": true}', critical=False),
+    "trained is a text": Record(9, b'{"trained": "yes"}', critical=False),
+}
+
+
+@pytest.mark.parametrize("name", NO_MODELS)
+def test_containers_that_are_no_models(name: str) -> None:
+    content = NO_MODELS[name].serialize()
+    WeightBlobView.parse(content)
+    with pytest.raises(errors.BlobModelError):
+        TemporalModel.from_bytes(content)
+
+
+@pytest.mark.parametrize("name", WORDS)
+def test_records_that_no_model_can_have(name: str) -> None:
+    content = tiny(WORDS[name])
+    WeightBlobView.parse(content)
+    with pytest.raises(errors.BlobModelError):
+        TemporalModel.from_bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("frames", "kind", "sentence"),
+    [
+        (np.zeros((5, 15), np.float32), errors.ShapeError, "15 features; this model takes 16"),
+        (np.zeros(16, np.float32), errors.ShapeError, "expected"),
+        (np.zeros((5, 16)), errors.DtypeError, "float64"),
+        (np.full((5, 16), np.nan, np.float32), errors.NonFiniteError, r"frames\[0, 0\] is nan"),
+    ],
+)
+def test_predict_refuses(
+    reference_blob_model: TemporalModel, frames: Any, kind: type[Exception], sentence: str
+) -> None:
+    with pytest.raises(kind, match=sentence):
+        reference_blob_model.predict(frames)
+
+
+@pytest.mark.parametrize("cache_dtype", ["float32", "float16"])
+def test_a_refused_push_leaves_the_stream(cache_dtype: Any) -> None:
+    """Frames that overflow in the first, or only in the second layer, at every phase of a block."""
+    model = TemporalModel.from_bytes(random_model(np.random.default_rng(8), SMALL).blob())
+    frames = normal((30, 7), seed=9)
+    clean, shaken = model.stream(30, cache_dtype), model.stream(30, cache_dtype)
+    for frame in frames:
+        for bad in (frame * np.float32(1e38), np.sign(frame) * np.float32(1e20), np.full(7, np.nan, np.float32)):
+            with pytest.raises(errors.NonFiniteError):
+                shaken.push(bad)
+        for wrong in (frame[:6], np.stack([frame, frame])):
+            with pytest.raises(errors.ShapeError):
+                shaken.push(wrong)
+        expected, given_back = clean.push(frame), shaken.push(frame)
+        np.testing.assert_array_equal(given_back.logits, expected.logits)
+        np.testing.assert_array_equal(given_back.embedding, expected.embedding)
+    with pytest.raises(errors.CacheFullError, match="30 of 30 frames"):
+        shaken.push(frames[0])
+
+
+def test_a_reset_stream_is_a_new_one(reference_blob_model: TemporalModel) -> None:
+    frames, stream = normal((60, 16)), reference_blob_model.stream(capacity=60)
+    first = [stream.push(frame).logits for frame in frames]
+    stream.reset()
+    assert len(stream) == 0
+    np.testing.assert_array_equal([stream.push(frame).logits for frame in frames], first)
+
+
+@pytest.mark.parametrize(("capacity", "dtype"), [(0, "float32"), (1.5, "float32"), (4, "float64")])
+def test_impossible_streams_are_refused(reference_blob_model: TemporalModel, capacity: Any, dtype: str) -> None:
+    with pytest.raises(errors.ConfigError):
+        reference_blob_model.stream(capacity, dtype)
+
+
+def test_hostile_records_give_an_error_or_a_model() -> None:
+    """Mutated payloads of a model with every record; whatever loads must also run."""
+    rng = np.random.default_rng(10)
+    view = WeightBlobView.parse(random_model(rng, SMALL, norm="rms", pooling="last_n", pool_frames=4).blob())
+    loaded = 0
+    for _ in range(3000):
+        mutants = list(view.records)
+        which = int(rng.integers(len(mutants)))
+        payload = bytearray(mutants[which].payload)
+        for _ in range(rng.integers(1, 3)):
+            payload[int(rng.integers(min(len(payload), 40)))] = rng.integers(256)
+        if rng.integers(4) == 0:
+            del payload[int(rng.integers(len(payload))) :]
+        mutants[which] = Record(mutants[which].tag, bytes(payload), mutants[which].critical)
+        content = WeightBlob(view.header, view.weights, mutants).serialize()
+        try:
+            model = TemporalModel.from_bytes(content)
+            model.predict(normal((3, model.input_dim)))
+            loaded += 1
+        except errors.TemporalError:
+            continue
+    assert 0 < loaded < 3000
+
+
+def test_finite_in_is_finite_out() -> None:
+    """The largest weights, frames and activations that are taken give finite logits and unit embeddings."""
+    big = np.full((2, 2), 1e6, np.float32)
+    projection = [(np.hstack([big, -big]), np.zeros(4)), (np.full((4, 3), 1e6), np.zeros(3))]
+    for pooling in ("mean", "last", "mean_spread"):
+        rows = 4 if pooling == "mean_spread" else 2
+        weights = np.concatenate([np.zeros(8), np.full(2 * rows, 1e6)]).astype(np.float32)
+        first = np.vstack([projection[0][0]] * (rows // 2))
+        extra = [
+            records.pooling(pooling),
+            records.embedding_projection([(first, projection[0][1]), projection[1]], "float32"),
+        ]
+        model = TemporalModel.from_bytes(WeightBlob(header_with(), weights, extra).serialize())
+        frames = np.array([[1e12, 1e12], [-1e12, 1e12], [0, 0], [1e-30, 1e-30]], np.float32)
+        prediction = model.predict(frames)
+        assert np.isfinite(prediction.logits).all()
+        assert np.isfinite(prediction.probabilities).all()
+        norms = np.linalg.norm(prediction.embedding, axis=1)
+        assert np.all((np.abs(norms - 1) < 1e-5) | (norms == 0))
+
+
+def test_a_tiny_embedding_still_has_a_direction() -> None:
+    frames = np.array([[3e-25, 4e-25]], np.float32)
+    np.testing.assert_allclose(TemporalModel.from_bytes(tiny()).predict(frames).embedding, [[0.6, 0.8]], rtol=1e-6)
+
+
+def test_the_doubts_about_many_classes_are_short() -> None:
+    """All 4,000 classes of a zero classifier are doubtful: the sentence names a few, and the search for winners, which
+    would take minutes, is cut short."""
+    header = WeightBlobHeader(1, 1, 1, 1, 1, 4000)
+    model = TemporalModel.from_bytes(WeightBlob(header, np.zeros(4004, np.float32)).serialize())
+    assert "class_0, class_1, class_2 and 3997 more" in model.warnings[0]
+
+
+def test_a_model_owns_its_bytes() -> None:
+    blob = bytearray(tiny())
+    model, frames = TemporalModel(blob), normal((4, 2))
+    before = model.predict(frames).logits
+    blob[24:] = bytes(len(blob) - 24)
+    np.testing.assert_array_equal(model.predict(frames).logits, before)
+
+
+def test_an_odd_float16_model_with_every_record_runs() -> None:
+    """3 features, 3 classes: 12 + 9 weights. Everything behind them is misaligned for float32."""
+    header = WeightBlobHeader(3, 1, 1, 1, 1, 3, "float16")
+    rng = np.random.default_rng(11)
+    model = ReferenceModel(
+        TemporalHeadConfig("sparse_gqa", 1, 1, 1, window=4, block_size=2),
+        [tuple(rng.normal(size=s).astype(np.float16) for s in ((3, 1), (3, 1), (3, 1), (1, 3)))],
+        rng.normal(size=(3, 3)).astype(np.float16),
+        scale=(rng.normal(size=3).astype(np.float32), rng.uniform(0.5, 2, 3).astype(np.float32)),
+        embedding=[(rng.normal(size=(3, 5)).astype(np.float16), rng.normal(size=5).astype(np.float16))],
+        dtype="float16",
+    )
+    assert len(WeightBlobView.parse(model.blob()).weights) == 21
+    assert WeightBlobView.parse(model.blob()).header == header
+    check(model, normal((30, 3), seed=12))
+
+
+@pytest.mark.parametrize("source", ["simulated", None, 3, "LIVE"])
+def test_a_source_is_one_of_the_words(reference_blob_model: TemporalModel, source: Any) -> None:
+    with pytest.raises(errors.ConfigError, match="expected one of live, replay, synthetic"):
+        reference_blob_model.predict(normal((3, 16)), source)
+
+
+def test_a_stream_is_not_copied(reference_blob_model: TemporalModel) -> None:
+    with pytest.raises(errors.ConfigError, match="cannot be copied"):
+        copy.copy(reference_blob_model.stream(4))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: records.pooling("last_n", 2.7),  # type: ignore[arg-type]
+        lambda: records.pooling("median"),
+        lambda: records.feature_scale([1j], [1]),
+        lambda: records.feature_scale([np.inf], [1]),
+        lambda: records.input_projection(np.full((2, 2), 1e5), np.zeros(2), "float16"),
+        lambda: records.input_projection(5, 5, "float32"),
+        lambda: records.input_projection(np.zeros((2, 2)), np.zeros(2), "int8"),
+        lambda: records.feed_forward([], "relu", "float32"),
+        lambda: records.embedding_projection([], "float32"),
+        lambda: records.class_labels([""]),
+        lambda: records.class_labels([1]),  # type: ignore[list-item]
+        lambda: records.provenance({"a": float("nan")}),
+        lambda: records.provenance({"a": object()}),
+        lambda: records.feature_chain({"version": 1}),
+        lambda: Record("x", b"", critical=True).serialize(),  # type: ignore[arg-type]
+        lambda: Record(1 << 16, b"", critical=True).serialize(),
+    ],
+)
+def test_records_that_cannot_be_written(make: Any) -> None:
+    with pytest.raises(errors.BlobRecordError):
+        make()
