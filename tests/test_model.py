@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import logging
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -103,14 +104,25 @@ def test_push_equals_predict_frame_by_frame(length: int, pooling: str, seed: int
     assert [p.labels for p in pushed] == whole.labels.tolist()
 
 
-@pytest.mark.parametrize("name", ["esp32_csi_tool_100hz.csv", "atheros.dat", "nexmon_43455c0.pcap"])
-def test_push_equals_predict_on_a_whole_recording(shared: Path, name: str, reference_blob_model: TemporalModel) -> None:
-    frames = features(read_capture(shared / "data" / "captures" / name))
-    whole, stream = reference_blob_model.predict(frames), reference_blob_model.stream(capacity=len(frames))
+def check_stream(model: TemporalModel, recording: Path) -> None:
+    frames = features(read_capture(recording))
+    whole, stream = model.predict(frames), model.stream(capacity=len(frames))
     for t, frame in enumerate(frames):
         one = stream.push(frame)
         np.testing.assert_allclose(one.logits, whole.logits[t], atol=1e-5, rtol=0)
         np.testing.assert_allclose(one.embedding, whole.embedding[t], atol=1e-5, rtol=0)
+
+
+def test_push_equals_predict_on_the_demo_recording(reference_blob_model: TemporalModel) -> None:
+    with resources.as_file(resources.files("wifi_densepose_temporal") / "data" / "demo_esp32.csv") as recording:
+        check_stream(reference_blob_model, recording)
+
+
+def test_push_equals_predict_on_every_capture(shared: Path, reference_blob_model: TemporalModel) -> None:
+    recordings = sorted((shared / "data" / "captures").iterdir())
+    assert recordings
+    for recording in recordings:
+        check_stream(reference_blob_model, recording)
 
 
 def test_a_decision_does_not_know_the_future(reference_blob_model: TemporalModel) -> None:
