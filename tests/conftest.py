@@ -5,6 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# A slow machine is no failure: timing is never a test here.
+settings.register_profile("project", deadline=None)
+settings.load_profile("project")
 
 SHARED = Path(__file__).parents[2] / "shared"
 
@@ -12,6 +17,7 @@ SHARED = Path(__file__).parents[2] / "shared"
 @pytest.fixture
 def shared() -> Path:
     """The folder of goldens and recordings beside the repository; tests that need it are skipped, loudly, without."""
-    if not (SHARED / "goldens").is_dir():
-        pytest.skip(f"needs the goldens and recordings in {SHARED.name}/ beside the repository")
+    for part in ("goldens", "data"):
+        if not (SHARED / part).is_dir():
+            pytest.skip(f"needs the goldens and recordings in {SHARED.name}/ beside the repository; no {part}/ there")
     return SHARED

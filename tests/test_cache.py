@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import threading
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -126,12 +128,23 @@ def test_rank_in_is_rank_out() -> None:
     np.testing.assert_array_equal(kept[0], flat)
 
 
-def test_another_heads_cache_is_refused() -> None:
-    other = TemporalHeadConfig("sparse_gqa", q_heads=4, kv_heads=2, head_dim=16, window=6, block_size=8)
-    cache = AetherTemporalHead(other).make_cache(8)
+@pytest.mark.parametrize(
+    "change", [{"block_size": 8}, {"kv_heads": 4}, {"head_dim": 8}, {"landmarks": False}, {"backend": "dense"}]
+)
+def test_another_heads_cache_is_refused(change: dict[str, Any]) -> None:
+    cache = AetherTemporalHead(replace(CONFIG, **change)).make_cache(3)  # one block, whatever its size
     with pytest.raises(ConfigError, match="made for a head"):
         fill(cache, 1)
     assert len(cache) == 0
+
+
+def test_only_a_causal_head_steps() -> None:
+    head, cache = AetherTemporalHead(replace(CONFIG, causal=False)), HEAD.make_cache(8)
+    with pytest.raises(ConfigError, match="made for a head"):
+        head.step(*(x[0] for x in uniform(CONFIG, 1, seed=0)), cache)
+
+
+def test_what_is_no_cache_is_refused() -> None:
     with pytest.raises(ConfigError, match="expected the KvCache"):
         HEAD.step(*(x[0] for x in uniform(CONFIG, 1, seed=0)), {})  # type: ignore[arg-type]
 
@@ -188,6 +201,36 @@ def test_a_second_thread_is_refused_and_nothing_is_lost() -> None:
     assert sum(taken) + sum(refused) == steps * threads
     keys, _ = cache.read()
     np.testing.assert_array_equal(keys, np.broadcast_to(k, keys.shape))
+
+
+def test_reading_beside_a_stepping_thread_is_refused_or_whole() -> None:
+    cache = HEAD.make_cache(3000)
+    q, k, v = (x[0] for x in uniform(CONFIG, 1, seed=7))
+    done = threading.Event()
+
+    def step() -> None:
+        while not cache.is_full:
+            with contextlib.suppress(CacheInUseError):
+                HEAD.step(q, k, v, cache)
+        done.set()
+
+    worker = threading.Thread(target=step)
+    worker.start()
+    while not done.is_set():
+        with contextlib.suppress(CacheInUseError):
+            keys, values = cache.read()
+            assert keys.shape == values.shape
+            np.testing.assert_array_equal(keys, np.broadcast_to(k, keys.shape))
+    worker.join()
+    assert len(cache.read()[0]) == 3000
+
+
+def test_a_float16_step_is_a_window_over_rounded_keys_and_values() -> None:
+    config = TemporalHeadConfig("sparse_gqa", 4, 2, 16, window=6, block_size=4, landmarks=False)
+    head, (q, k, v) = AetherTemporalHead(config), uniform(config, 60, seed=8)
+    cache = head.make_cache(60, "float16")
+    streamed = [head.step(q[t], k[t], v[t], cache) for t in range(60)]
+    np.testing.assert_allclose(streamed, head.forward(q, k.astype(np.float16), v.astype(np.float16)), atol=1e-6)
 
 
 def test_float16_rounding_is_numpys() -> None:

@@ -26,7 +26,7 @@ def stream(head: AetherTemporalHead, q: NDArray, k: NDArray, v: NDArray, dtype: 
     return np.array([head.step(q[t], k[t], v[t], cache) for t in range(len(q))]).reshape(q.shape)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(configs(), st.integers(0, 300), st.integers(0, 2**32 - 1))
 def test_forward_equals_the_reference(config: TemporalHeadConfig, T: int, seed: int) -> None:
     q, k, v = uniform(config, T, seed)
@@ -35,7 +35,7 @@ def test_forward_equals_the_reference(config: TemporalHeadConfig, T: int, seed: 
     )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(configs(causal=True), st.integers(0, 200), st.integers(0, 2**32 - 1))
 def test_step_equals_forward_at_every_position(config: TemporalHeadConfig, T: int, seed: int) -> None:
     head, (q, k, v) = AetherTemporalHead(config), uniform(config, T, seed)
@@ -117,7 +117,7 @@ def test_thousand_positions_at_the_default() -> None:
 # ------------------------------------------------------------------------------------------------------ edge count
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(configs(), st.integers(0, 300))
 def test_edge_count_equals_the_reference(config: TemporalHeadConfig, T: int) -> None:
     assert AetherTemporalHead(config).edge_count(T) == reference.edge_count(config, T)

@@ -15,6 +15,10 @@
 
 #include "wdt_status.h"
 
+#if defined(__FAST_MATH__) || (defined(__FINITE_MATH_ONLY__) && __FINITE_MATH_ONLY__)
+#error "compile the core without -ffast-math: its checks for NaN and its compensated sums would be optimised away"
+#endif
+
 #ifdef __cplusplus
 extern "C" {
 #endif
@@ -22,8 +26,8 @@ extern "C" {
 #define WDT_MAX_GLOBAL_TOKENS 64   /* they sit inside wdt_head, so that a head is one flat value */
 #define WDT_MAX_EXTENT (1 << 30)   /* of window, block_size, head_dim, heads and global tokens */
 
-/* Inputs and activations beyond this are refused like infinity. No measurement comes near it, and within it no score,
- * sum or mean of this file can overflow, so that finite numbers in give finite numbers out. */
+/* Inputs beyond this are refused as infinity is: by callers with wdt_first_unusable(), by a model of its activations. No
+ * measurement comes near it, and within it no score, sum or mean of this file can overflow: finite in, finite out. */
 #define WDT_MAX_VALUE 1e12f
 
 /* The head of the AETHER model, and what a blob without a pattern record runs with. */
@@ -40,7 +44,7 @@ typedef struct wdt_head {
     int32_t block_size;                  /* >= 1: tokens a landmark stands for */
     int32_t n_global_tokens;             /* entries used of global_tokens */
     int32_t global_tokens[WDT_MAX_GLOBAL_TOKENS]; /* strictly ascending, >= 0 */
-    uint8_t dense;                       /* 1: every (earlier) token is a candidate, and the rest is unused */
+    uint8_t dense;                       /* 1: every (earlier) token is a candidate; only the heads and causal count */
     uint8_t causal, log_stride, landmarks; /* switches, 0 or 1 */
 } wdt_head;
 
@@ -112,7 +116,8 @@ void wdt_cache_copy(wdt_cache *copy, const wdt_cache *cache, ptrdiff_t capacity,
 int wdt_cache_fits(const wdt_cache *cache, const wdt_head *head);
 
 /* Appends k, v [Hkv, D] as position `length`, then attends: out [Hq, D] for q [Hq, D]. Equals row `length` of
- * wdt_forward over the whole sequence. O(window + log T): nothing in it grows with capacity or is cleared.
+ * wdt_forward over the whole sequence. O(window + log T), dense O(T): nothing in it grows with capacity or is cleared.
+ * out overlaps none of the others.
  * WDT_E_FULL, WDT_E_HALF_RANGE, WDT_E_CONFIG (head and cache do not fit): the cache is as it was, byte for byte. */
 wdt_status wdt_step(const wdt_head *head, wdt_cache *cache, const float *q, const float *k, const float *v,
                     float *out);

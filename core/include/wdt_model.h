@@ -40,7 +40,9 @@ typedef struct wdt_model {
     uint32_t norm;
     wdt_pooling_words pooling;
     wdt_chain_params chain; /* how the frames were made; the defaults without the record */
-    const void *weights;                       /* per layer Wq [d, Hq D], Wk, Wv [d, Hkv D], Wo [Hq D, d]; Wc [P, C] */
+    const void *weights;                       /* per layer Wq [d, Hq D], Wk, Wv [d, Hkv D], Wo [Hq D, d] */
+    ptrdiff_t layer_weights;                   /* numbers from one layer's Wq to the next one's */
+    const void *classifier;                    /* Wc [P, C] */
     const uint8_t *feature_mean, *feature_scale; /* [F] float32 each, not aligned, or NULL */
     const void *input_weight, *input_bias;     /* [F, d], [d], or NULL */
     int32_t hidden;                            /* of the feed-forward blocks, 0 without them */
@@ -76,11 +78,6 @@ wdt_status wdt_stream_push(wdt_stream *stream, const float *frame, float *logits
 
 /* Forgets every frame. */
 void wdt_stream_reset(wdt_stream *stream);
-
-/* ---------------------------------------------------------------------------------------------------- pooling
- * State of `floats` float32, not cleared by the caller; `count` frames were seen before this one. */
-size_t wdt_pool_floats(const wdt_model *model);
-void wdt_pool(const wdt_model *model, float *state, ptrdiff_t count, const float *h, float *pooled);
 
 #ifdef __cplusplus
 }

@@ -73,6 +73,7 @@ uint32_t wdt_crc32(uint32_t crc, const uint8_t *bytes, size_t length);
 
 #define WDT_RECORD_ENUM(name, tag, critical) WDT_RECORD_##name = tag,
 enum { WDT_RECORDS(WDT_RECORD_ENUM) };
+#undef WDT_RECORD_ENUM
 
 /* The words (u32 each) that a record's payload opens with, in this order. Tensors follow, in the blob's dtype
  * except for feature_scale, whose mean and scale are always float32; each tensor is padded to a multiple of 4.
@@ -95,6 +96,8 @@ typedef struct wdt_pooling_words { WDT_POOLING_FIELDS(WDT_WORD) } wdt_pooling_wo
 typedef struct wdt_embedding_words { WDT_EMBEDDING_FIELDS(WDT_WORD) } wdt_embedding_words;
 typedef struct wdt_input_words { WDT_INPUT_FIELDS(WDT_WORD) } wdt_input_words;
 typedef struct wdt_feed_forward_words { WDT_FEED_FORWARD_FIELDS(WDT_WORD) } wdt_feed_forward_words;
+
+#undef WDT_WORD
 
 typedef struct wdt_record {
     uint16_t tag, flags;

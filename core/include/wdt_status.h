@@ -1,5 +1,5 @@
 /* What a call into the core can answer. The core never exits, aborts, allocates or prints: every refusal is one
- * of these, and a call that refuses has changed nothing that it was given. */
+ * of these, and a call that refuses has changed nothing that its caller can observe. */
 #ifndef WDT_STATUS_H
 #define WDT_STATUS_H
 
@@ -8,9 +8,9 @@ typedef enum wdt_status {
     WDT_E_CONFIG,     /* parameters that wdt_head_rule() or a size function refuses */
     WDT_E_FULL,       /* the cache holds `capacity` tokens */
     WDT_E_HALF_RANGE, /* a value beyond float16's +-65504, for a float16 cache */
-    WDT_E_NON_FINITE, /* NaN or infinity reached the model's activations */
+    WDT_E_NON_FINITE, /* an activation of the model is NaN, infinite or beyond WDT_MAX_VALUE */
 
-    /* rvne.h, in the order in which a blob is checked */
+    /* wdt_rvne.h, in the order in which a blob is checked */
     WDT_E_TOO_SHORT,
     WDT_E_MAGIC,
     WDT_E_VERSION,
@@ -22,7 +22,7 @@ typedef enum wdt_status {
     WDT_E_DEGENERATE,
     WDT_E_RECORD, /* malformed records, or a critical one that is not known */
 
-    /* model.h */
+    /* wdt_model.h */
     WDT_E_MODEL,    /* the payload or the records are not those of a model */
     WDT_E_ALIGNMENT /* the blob does not start at a multiple of 4 bytes */
 } wdt_status;

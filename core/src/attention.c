@@ -5,7 +5,11 @@
  *   3. attend        per query head, one running softmax over tokens and landmarks
  *
  * This is the reference that faster kernels are held against; it is meant to be read, not to be the fastest. */
+#include <math.h>
+#include <string.h>
+
 #include "attend.h"
+#include "checked.h"
 
 static ptrdiff_t block_count(const wdt_head *head, ptrdiff_t T)
 {
@@ -14,11 +18,9 @@ static ptrdiff_t block_count(const wdt_head *head, ptrdiff_t T)
 
 size_t wdt_forward_scratch_bytes(const wdt_head *head, ptrdiff_t T)
 {
-    const size_t row = (size_t)head->kv_heads * (size_t)head->head_dim, blocks = (size_t)block_count(head, T);
-    if (blocks == 0) {
-        return 0;
-    }
-    return row > SIZE_MAX / (2 * sizeof(float)) / blocks ? SIZE_MAX : 2 * sizeof(float) * row * blocks;
+    const size_t row = wdt_product((size_t)head->kv_heads, (size_t)head->head_dim);
+    const size_t blocks = (size_t)block_count(head, T);
+    return blocks == 0 ? 0 : wdt_product(row, wdt_product(blocks, 2 * sizeof(float)));
 }
 
 /* means [blocks, row] of x [T, row]; the last block may be partial, and its mean is over the tokens it has. */

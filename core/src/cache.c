@@ -6,8 +6,12 @@
  *   keys, values                     float32 or float16 [Hkv, capacity, D]
  * The row of the block that is being filled holds a sum; when the block is complete it is divided once and is a mean.
  * Nothing is ever cleared: a block's first token overwrites its row. */
+#include <math.h>
+#include <string.h>
+
 #include "attend.h"
 #include "checked.h"
+#include "half.h"
 
 static ptrdiff_t block_rows(int has_landmarks, ptrdiff_t block_size, ptrdiff_t capacity)
 {
@@ -22,7 +26,7 @@ static ptrdiff_t head_block_rows(const wdt_head *head, ptrdiff_t capacity)
 static size_t bytes_of(int32_t kv_heads, int32_t head_dim, ptrdiff_t capacity, ptrdiff_t blocks, int half)
 {
     const size_t row = wdt_product((size_t)kv_heads, (size_t)head_dim);
-    const size_t token = wdt_product(row, 2 * (half ? sizeof(uint16_t) : sizeof(float)));
+    const size_t token = wdt_product(row, 2 * wdt_number_bytes(half));
     const size_t landmark = wdt_product(row, 2 * sizeof(float));
     const size_t landmark_rows = blocks ? (size_t)blocks + 1 : 0; /* one more for undo */
     return wdt_sum(wdt_product(token, (size_t)capacity), wdt_product(landmark, landmark_rows));
@@ -45,8 +49,7 @@ static void lay_out(wdt_cache *cache, void *memory)
     cache->undo_values = at += undo;
     at += undo;
     cache->keys = at;
-    const size_t tokens = row * (size_t)cache->capacity;
-    cache->values = cache->half ? (void *)((uint16_t *)cache->keys + tokens) : (void *)((float *)cache->keys + tokens);
+    cache->values = (char *)cache->keys + row * (size_t)cache->capacity * wdt_number_bytes(cache->half);
 }
 
 wdt_status wdt_cache_init(wdt_cache *cache, const wdt_head *head, ptrdiff_t capacity, int half, void *memory)
@@ -85,7 +88,7 @@ static void copy_rows(void *to, ptrdiff_t to_rows, const void *from, ptrdiff_t f
 void wdt_cache_copy(wdt_cache *copy, const wdt_cache *cache, ptrdiff_t capacity, void *memory)
 {
     const int32_t heads = cache->kv_heads;
-    const size_t row = (size_t)cache->head_dim * sizeof(float), token = cache->half ? row / 2 : row;
+    const size_t D = (size_t)cache->head_dim, row = D * sizeof(float), token = D * wdt_number_bytes(cache->half);
     const ptrdiff_t used_blocks = cache->blocks && cache->length ? (cache->length - 1) / cache->block_size + 1 : 0;
     *copy = *cache;
     copy->capacity = capacity;
@@ -116,18 +119,39 @@ static int fits_half(const float *x, ptrdiff_t n)
     return 1;
 }
 
-/* Writes x [Hkv, D] as token `t` of rows [Hkv, capacity, D]. */
+/* Where token t of head h lies in rows [Hkv, capacity, D]. */
+static void *row_at(const wdt_cache *cache, const void *rows, ptrdiff_t h, ptrdiff_t t)
+{
+    const size_t number = (size_t)((h * cache->capacity + t) * cache->head_dim);
+    return (char *)rows + number * wdt_number_bytes(cache->half);
+}
+
+/* Writes x [Hkv, D] as token t of rows [Hkv, capacity, D]. */
 static void store_token(const wdt_cache *cache, void *rows, ptrdiff_t t, const float *x)
 {
     const ptrdiff_t D = cache->head_dim;
     for (ptrdiff_t h = 0; h < cache->kv_heads; h++, x += D) {
-        const ptrdiff_t at = (h * cache->capacity + t) * D;
-        if (cache->half) {
-            for (ptrdiff_t d = 0; d < D; d++) {
-                ((uint16_t *)rows)[at + d] = wdt_float_to_half(x[d]);
-            }
-        } else {
-            memcpy((float *)rows + at, x, (size_t)D * sizeof *x);
+        void *const row = row_at(cache, rows, h, t);
+        if (!cache->half) {
+            memcpy(row, x, (size_t)D * sizeof *x);
+        }
+        for (ptrdiff_t d = 0; cache->half && d < D; d++) {
+            ((uint16_t *)row)[d] = wdt_float_to_half(x[d]);
+        }
+    }
+}
+
+/* Reads token t of rows [Hkv, capacity, D] into x [Hkv, D]. */
+static void load_token(const wdt_cache *cache, const void *rows, ptrdiff_t t, float *x)
+{
+    const ptrdiff_t D = cache->head_dim;
+    for (ptrdiff_t h = 0; h < cache->kv_heads; h++, x += D) {
+        const void *const row = row_at(cache, rows, h, t);
+        if (!cache->half) {
+            memcpy(x, row, (size_t)D * sizeof *x);
+        }
+        for (ptrdiff_t d = 0; cache->half && d < D; d++) {
+            x[d] = wdt_half_to_float(((const uint16_t *)row)[d]);
         }
     }
 }
@@ -193,12 +217,9 @@ wdt_status wdt_step(const wdt_head *head, wdt_cache *cache, const float *q, cons
     wdt_token_candidates(head, T - 1, T, &tokens);
     wdt_landmark_candidates(head, T - 1, T, &landmarks);
     for (ptrdiff_t h = 0; h < head->q_heads; h++) {
-        const ptrdiff_t first = h / group * cache->capacity * D, block = h / group * cache->blocks * D;
-        const wdt_rows token_rows = {
-            cache->half ? (const void *)((uint16_t *)cache->keys + first) : (const void *)((float *)cache->keys + first),
-            cache->half ? (const void *)((uint16_t *)cache->values + first)
-                        : (const void *)((float *)cache->values + first),
-            D, cache->half};
+        const ptrdiff_t kv = h / group, block = kv * cache->blocks * D;
+        const wdt_rows token_rows = {row_at(cache, cache->keys, kv, 0), row_at(cache, cache->values, kv, 0), D,
+                                     cache->half};
         const wdt_rows landmark_rows = {cache->landmark_keys + block, cache->landmark_values + block, D, 0};
         wdt_attend(q + h * D, (int)D, &token_rows, &tokens, &landmark_rows, &landmarks, out + h * D);
     }
@@ -207,14 +228,6 @@ wdt_status wdt_step(const wdt_head *head, wdt_cache *cache, const float *q, cons
 
 void wdt_cache_read(const wdt_cache *cache, ptrdiff_t position, float *key, float *value)
 {
-    const ptrdiff_t D = cache->head_dim;
-    for (ptrdiff_t h = 0; h < cache->kv_heads; h++) {
-        const ptrdiff_t at = (h * cache->capacity + position) * D;
-        for (ptrdiff_t d = 0; d < D; d++) {
-            key[h * D + d] = cache->half ? wdt_half_to_float(((uint16_t *)cache->keys)[at + d])
-                                         : ((float *)cache->keys)[at + d];
-            value[h * D + d] = cache->half ? wdt_half_to_float(((uint16_t *)cache->values)[at + d])
-                                           : ((float *)cache->values)[at + d];
-        }
-    }
+    load_token(cache, cache->keys, position, key);
+    load_token(cache, cache->values, position, value);
 }

@@ -3,11 +3,18 @@
 #ifndef WDT_HALF_H
 #define WDT_HALF_H
 
+#include <stddef.h>
 #include <stdint.h>
 #include <string.h>
 
 /* The largest magnitude that still rounds to a finite half (65504). */
 #define WDT_HALF_LIMIT 65520.0f
+
+/* Bytes of one number in either dtype. */
+static inline size_t wdt_number_bytes(int half)
+{
+    return half ? sizeof(uint16_t) : sizeof(float);
+}
 
 static inline uint32_t wdt_float_bits(float x)
 {

@@ -32,7 +32,7 @@ static int take_words(payload *from, void *words, size_t bytes)
 /* 1 if no number is NaN or beyond +-limit. */
 static int all_within(const uint8_t *at, uint64_t count, int half, float limit)
 {
-    for (uint64_t j = 0; j < count; j++, at += half ? 2 : 4) {
+    for (uint64_t j = 0; j < count; j++, at += wdt_number_bytes(half)) {
         float x;
         if (half) {
             x = wdt_half_to_float((uint16_t)(at[0] | at[1] << 8));
@@ -49,7 +49,7 @@ static int all_within(const uint8_t *at, uint64_t count, int half, float limit)
 /* Points *data at `count` numbers within +-limit, which are followed by zeros up to a multiple of 4. count < 2^49. */
 static int take_tensor(payload *from, uint64_t count, int half, float limit, const void **data)
 {
-    const uint64_t bytes = count * (half ? 2u : 4u), padded = (bytes + 3u) / 4u * 4u;
+    const uint64_t bytes = count * wdt_number_bytes(half), padded = (bytes + 3u) / 4u * 4u;
     if (bytes > from->left || !all_within(from->at, count, half, limit)) {
         return 0;
     }
@@ -223,15 +223,17 @@ static const char *read_chain(wdt_model *model, const wdt_rvne *blob)
 }
 
 /* The weights must be exactly those that the header and the pooling ask for. */
-static const char *check_weights(wdt_model *model, const wdt_rvne *blob)
+static const char *read_weights(wdt_model *model, const wdt_rvne *blob)
 {
     const uint64_t d = (uint64_t)model->width, D = (uint64_t)model->head.head_dim;
     const uint64_t layer = 2 * d * D * ((uint64_t)model->head.q_heads + (uint64_t)model->head.kv_heads); /* < 2^51 */
     const uint64_t classifier = (uint64_t)model->pooled_dim * (uint64_t)model->classes;
-    const uint64_t given = blob->header.weights_len / (model->half ? 2u : 4u);
+    const uint64_t given = blob->header.weights_len / wdt_number_bytes(model->half);
     if (layer > given || (uint64_t)model->layers * layer + classifier != given) {
         return "the number of weights is not the one that the header's sizes ask for";
     }
+    model->layer_weights = (ptrdiff_t)layer;
+    model->classifier = blob->weights + (uint64_t)model->layers * layer * wdt_number_bytes(model->half);
     return all_within(blob->weights, given, model->half, WDT_MAX_WEIGHT)
                ? NULL
                : "the weights hold NaN, infinity or a number beyond +-10^6";
@@ -241,7 +243,7 @@ wdt_status wdt_model_init(wdt_model *model, const wdt_rvne *blob, const char **w
 {
     static const char *(*const readers[])(wdt_model *, const wdt_rvne *) = {
         read_pattern,      read_pooling,   read_input_projection, read_feature_scale,
-        read_feed_forward, read_embedding, read_chain,            check_weights,
+        read_feed_forward, read_embedding, read_chain,            read_weights,
     };
     const wdt_rvne_header *const header = &blob->header;
     wdt_model loaded = {

@@ -3,10 +3,10 @@
  * A plain float32 sum stops growing after about 10^7 frames, which is a day at 100 Hz. So sums carry their rounding
  * error along (Kahan 1965), and the spread is Welford's (1962) with the same care. Both need the operations in the
  * order written here: never compile this file with -ffast-math. */
+#include "pooling.h"
+
 #include <math.h>
 #include <string.h>
-
-#include "wdt_model.h"
 
 size_t wdt_pool_floats(const wdt_model *model)
 {

@@ -164,7 +164,10 @@ static int find_known(uint16_t tag, int *critical)
     }
 }
 
-/* Tags of known records are below 32, so the ones seen fit a mask. */
+/* The tags seen, as a mask. */
+#define WDT_RECORD_FITS(name, number, is_critical) _Static_assert(number < 32, "the tag of " #name " fits the mask");
+WDT_RECORDS(WDT_RECORD_FITS)
+
 static wdt_status check_records(const wdt_rvne *blob)
 {
     uint32_t offset = 0, seen = 0;

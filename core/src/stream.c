@@ -6,6 +6,7 @@
 
 #include "checked.h"
 #include "half.h"
+#include "pooling.h"
 #include "wdt_model.h"
 
 #define ALIGNMENT 16u /* of each part of the memory, so that it suits any type */
@@ -17,7 +18,7 @@ static float element(const void *weights, int half, ptrdiff_t at)
 
 static const void *skip(const void *weights, int half, ptrdiff_t count)
 {
-    return (const char *)weights + count * (half ? 2 : 4);
+    return (const char *)weights + (size_t)count * wdt_number_bytes(half);
 }
 
 /* y [n_out] += x [n_in] W [n_in, n_out] */
@@ -203,18 +204,17 @@ static void feed_forward(const wdt_stream *stream, int32_t layer)
     add_product(inner, W2, model->half, hidden, d, stream->hidden);
 }
 
-/* From frame to the last layer's h; on a refusal the caches of the layers before it have one token too many. */
+/* From frame to the last layer's h; on a refusal the caches of the first layers have one token too many. */
 static wdt_status run_layers(wdt_stream *stream, const float *frame)
 {
     const wdt_model *const model = stream->model;
-    const ptrdiff_t heads = model->head.q_heads + model->head.kv_heads;
-    const ptrdiff_t layer = 2 * (ptrdiff_t)model->width * model->head.head_dim * heads; /* weights of one */
     enter(stream, frame);
     if (!is_usable(stream)) {
         return WDT_E_NON_FINITE;
     }
     for (int32_t l = 0; l < model->layers; l++) {
-        const wdt_status status = attend(stream, &stream->caches[l], skip(model->weights, model->half, layer * l));
+        const void *const W = skip(model->weights, model->half, model->layer_weights * l);
+        const wdt_status status = attend(stream, &stream->caches[l], W);
         if (status != WDT_OK) {
             return status;
         }
@@ -266,8 +266,6 @@ static void embed(const wdt_model *model, const float *pooled, float *inner, flo
 wdt_status wdt_stream_push(wdt_stream *stream, const float *frame, float *logits, float *embedding)
 {
     const wdt_model *const model = stream->model;
-    const ptrdiff_t heads = model->head.q_heads + model->head.kv_heads;
-    const ptrdiff_t layers = 2 * (ptrdiff_t)model->width * model->head.head_dim * heads * model->layers;
     if (stream->length == stream->capacity) {
         return WDT_E_FULL;
     }
@@ -281,8 +279,7 @@ wdt_status wdt_stream_push(wdt_stream *stream, const float *frame, float *logits
     float *const pooled = stream->scratch, *const inner = pooled + model->pooled_dim;
     wdt_pool(model, stream->pool, stream->length, stream->hidden, pooled);
     stream->length++;
-    affine(pooled, skip(model->weights, model->half, layers), NULL, model->half, model->pooled_dim, model->classes,
-           logits);
+    affine(pooled, model->classifier, NULL, model->half, model->pooled_dim, model->classes, logits);
     embed(model, pooled, inner, embedding);
     return WDT_OK;
 }

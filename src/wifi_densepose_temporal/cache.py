@@ -109,10 +109,7 @@ class KvCache:
 
     def read(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Copies of the keys and the values held: float32 `[len, Hkv, D]` each."""
-        shape = (len(self), self._core.kv_heads, self._core.head_dim)
-        keys, values = np.empty(shape, np.float32), np.empty(shape, np.float32)
-        self._core.read(keys, values)
-        return keys, values
+        return self._core.read()
 
     def tobytes(self) -> bytes:
         """Everything that is held, as it lies in memory: caches with equal bytes go on equally, bit by bit."""

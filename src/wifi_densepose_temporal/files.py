@@ -29,7 +29,7 @@ def read_whole(path: str | os.PathLike[str], max_bytes: int) -> bytes:
                 f"{file} has {status.st_size} bytes; at most {max_bytes} are read: split it, if it is the right file"
             )
         with file.open("rb") as stream:
-            return stream.read(max_bytes)  # bounded even if the file grows meanwhile
+            return stream.read(min(max_bytes, status.st_size + 1))  # bounded, even if the file grows meanwhile
     except FileError:
         raise
     except (OSError, ValueError, TypeError) as error:  # ValueError: a NUL in the path; TypeError: no path at all

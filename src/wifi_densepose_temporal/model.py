@@ -20,6 +20,7 @@ from wifi_densepose_temporal.arrays import as_float32, require_finite
 from wifi_densepose_temporal.cache import as_cache_dtype
 from wifi_densepose_temporal.config import TemporalHeadConfig, as_int
 from wifi_densepose_temporal.errors import (
+    BlobError,
     BlobModelError,
     CacheFullError,
     ConfigError,
@@ -112,7 +113,11 @@ class TemporalModel:
             FileError: the file cannot be read.
             BlobError: its child for what is wrong with the blob; `BlobModelError` if it is a blob but no model.
         """
-        return cls(read_whole(path, MAX_BLOB_BYTES))
+        content = read_whole(path, MAX_BLOB_BYTES)
+        try:
+            return cls(content)
+        except BlobError as error:
+            raise type(error)(f"{path!s}: {error}") from None
 
     @classmethod
     def from_bytes(cls, blob: bytes) -> TemporalModel:
@@ -166,6 +171,8 @@ class TemporalModel:
         Raises:
             ShapeError, DtypeError: frames that are no such array.
             NonFiniteError: NaN or infinity, or values so large that the activations overflow.
+            MemoryLimitError: the answers do not fit into memory.
+            ConfigError: source is none of the words.
         """
         rows = as_float32("frames", frames)
         if rows.ndim != 2:
@@ -212,7 +219,7 @@ class Stream:
         capacity = as_int("capacity", capacity)
         if capacity < 1:
             raise ConfigError(f"capacity is {capacity}; expected at least 1 frame")
-        if source not in get_args(Source):
+        if not isinstance(source, str) or source not in get_args(Source):
             raise ConfigError(f"source is {source!r}; expected one of {', '.join(get_args(Source))}")
         self.model = model
         self.source: Source = source
@@ -229,6 +236,9 @@ class Stream:
 
     def __copy__(self) -> NoReturn:
         raise ConfigError("a stream is one track's and cannot be copied; open another one with model.stream()")
+
+    def __deepcopy__(self, memo: dict[int, object]) -> NoReturn:
+        self.__copy__()
 
     @property
     def capacity(self) -> int:
@@ -275,8 +285,11 @@ class Stream:
         model = self.model
         if rows.shape[1] != model.input_dim:
             raise ShapeError(f"a frame has {rows.shape[1]} features; this model takes {model.input_dim}")
-        logits = np.empty((len(rows), model.header.n_classes), np.float32)
-        embedding = np.empty((len(rows), model.embedding_dim), np.float32)
+        try:
+            logits = np.empty((len(rows), model.header.n_classes), np.float32)
+            embedding = np.empty((len(rows), model.embedding_dim), np.float32)
+        except MemoryError:
+            raise MemoryLimitError(f"the answers to {len(rows)} frames do not fit into memory; give fewer") from None
         status, taken = self._core.push(rows, logits, embedding)
         if status != _core.Status.OK:
             raise self._refusal(status, taken)

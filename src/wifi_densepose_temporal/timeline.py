@@ -169,7 +169,10 @@ def training_note(model: TemporalModel) -> str:
 def _data_notes(capture: Capture, frames: Frames, config: FeatureConfig) -> list[str]:
     notes = []
     if capture.clock == "nominal":
-        notes.append("The file has no clock: times are made from a nominal packet rate, not measured.")
+        rate = (
+            "an assumed packet rate" if capture.rate_hz is None else f"an assumed {capture.rate_hz:g} packets a second"
+        )
+        notes.append(f"The file has no usable clock: times are made from {rate} (--rate changes it), not measured.")
     silences = int((np.diff(frames.times_s) > 1.5 * config.period_us / 1e6).sum())
     if silences:
         notes.append(

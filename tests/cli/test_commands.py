@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import os
 import platform
+import shlex
 import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 import wifi_densepose_temporal
-from tests.cli.conftest import ESP32, EVERY_CAPTURE, Wdt
+from tests.cli.conftest import ESP32, EVERY_CAPTURE, Wdt, make_blob
 from wifi_densepose_temporal import read_capture
 
 MODULE = [sys.executable, "-m", "wifi_densepose_temporal"]
@@ -39,7 +42,7 @@ def test_capture_info_says_what_the_reader_found(wdt: Wdt, capture: Path) -> Non
         assert document["rssi_dbm"] == [float(np.nanmin(read.rssi)), float(np.nanmax(read.rssi))]
     shown = wdt("capture-info", capture).out
     assert read.format in shown
-    assert ("no clock" in shown) == (read.clock == "nominal")
+    assert ("no usable clock" in shown) == (read.clock == "nominal")
 
 
 def test_capture_info_shows_a_hostile_name_as_text(wdt: Wdt, tmp_path: Path) -> None:
@@ -119,7 +122,11 @@ def test_the_module_runs_as_a_program() -> None:
 
 def test_ctrl_c_ends_a_running_bench_in_one_line() -> None:
     command = [*MODULE, "--verbose", "bench-speedup", "--repeat", "1000000", "--max-t", "64"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    # A process started in the background inherits an ignored SIGINT, and would hand it on.
+    restore = partial(signal.signal, signal.SIGINT, signal.default_int_handler)
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=restore
+    ) as process:
         try:
             assert process.stderr is not None
             assert "T=64" in process.stderr.readline()  # it says that it has begun
@@ -147,6 +154,44 @@ def test_a_reader_that_has_seen_enough_is_no_error(args: list[str]) -> None:
     assert ended.returncode == 1
     assert "BrokenPipe" not in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize("redirection", [">&-", ">/dev/full"])
+@pytest.mark.parametrize("command", ["run", "run --json", "capture-info --json"])
+def test_an_output_that_takes_nothing_is_no_traceback(command: str, redirection: str) -> None:
+    line = f"{' '.join(map(shlex.quote, MODULE))} {command} {shlex.quote(str(ESP32))} {redirection}"
+    ended = subprocess.run(["sh", "-c", line], capture_output=True, text=True, timeout=120, check=False)
+    assert "Traceback" not in ended.stderr
+    assert ended.returncode == (0 if redirection == ">&-" else 1)
+    assert ("No space left" in ended.stderr) == (redirection == ">/dev/full")
+
+
+@pytest.mark.parametrize("command", [["info"], ["capture-info", ESP32], ["inspect", "M"]])
+def test_every_document_states_its_origin(wdt: Wdt, tmp_path: Path, command: list[Any]) -> None:
+    (tmp_path / "m.rvne").write_bytes(make_blob())
+    document = wdt(*[tmp_path / "m.rvne" if word == "M" else word for word in command], "--json").document
+    assert {"source", "model_sha256", "trained"} <= set(document)
+
+
+def test_the_nominal_rate_is_the_callers_to_say(wdt: Wdt) -> None:
+    capture = next(path for path in EVERY_CAPTURE if "stability" in path.name)
+    assert wdt("capture-info", capture, "--rate", 50, "--json").document["rate_hz"] == pytest.approx(50)
+    document = wdt("run", capture, "--rate", 25, "--json").document
+    assert document["capture"]["rate_hz"] == pytest.approx(25)
+    assert "assumed 25 packets a second" in document["note"]
+    assert wdt("run", capture, "--rate", 0, "--json").code == 2
+
+
+def test_a_model_that_is_none_is_named(wdt: Wdt) -> None:
+    assert ESP32.name in wdt("run", ESP32, "--model", ESP32).error_line()
+
+
+@pytest.mark.parametrize("columns", ["20", "40", "80"])
+def test_a_narrow_terminal_loses_nothing(wdt: Wdt, monkeypatch: pytest.MonkeyPatch, columns: str) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    cells = [line.split("│") for line in wdt("capture-info", ESP32).out.splitlines() if "│" in line]
+    values = "".join(cell[2].strip() for cell in cells if len(cell) == 4)
+    assert "esp32-csv" in values
 
 
 def test_text_that_the_terminal_cannot_write_is_escaped(tmp_path: Path) -> None:

@@ -130,7 +130,7 @@ def test_a_nominal_clock_is_said(wdt: Wdt) -> None:
     capture = next(path for path in EVERY_CAPTURE if "stability" in path.name)
     document = wdt("run", capture, "--json").document
     assert document["capture"]["clock"] == "nominal"
-    assert "nominal" in document["note"]
+    assert "assumed 100 packets a second" in document["note"]
 
 
 def test_labels_are_text_not_markup_and_cannot_drive_the_terminal(wdt: Wdt, tmp_path: Path) -> None:

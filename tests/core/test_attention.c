@@ -163,6 +163,12 @@ static void a_copy_holds_the_same_in_any_room(void)
         CHECK(copy.length == held && copy.capacity == room && wdt_cache_fits(&copy, &head));
         CHECK(wdt_step(&head, &cache, q, k, k, out) == WDT_OK && wdt_step(&head, &copy, q, k, k, again) == WDT_OK);
         CHECK(memcmp(out, again, query * sizeof *out) == 0);
+        void *third = malloc(wdt_cache_copy_bytes(&copy, room));
+        wdt_cache_copy(&cache, &copy, room, third); /* with what an undo needs */
+        wdt_cache_undo(&cache);
+        CHECK(cache.length == held && wdt_step(&head, &cache, q, k, k, again) == WDT_OK);
+        CHECK(memcmp(out, again, query * sizeof *out) == 0);
+        free(third);
         free(q), free(k), free(out), free(again), free(memory), free(other);
     }
 }

@@ -95,7 +95,9 @@ def test_every_wiper81_recording_has_1000_packets_in_a_known_order(shared):
 
 
 def test_every_espectre_recording_is_brought_into_one_order(shared):
-    for path in sorted((shared / "data" / "espectre").glob("*.npz")):
+    paths = sorted((shared / "data" / "espectre").glob("*.npz"))
+    assert len(paths) == 12
+    for path in paths:
         capture = read_capture(path)
         assert (capture.clock, capture.dropped_lines) == ("nominal", 0)
         assert capture.subcarriers is not None
@@ -108,7 +110,9 @@ def test_every_espectre_recording_is_brought_into_one_order(shared):
 
 
 def test_every_stability_recording_and_no_label_file(shared):
-    for path in sorted((shared / "data" / "esp32-stability").glob("*/*-x.npy")):
+    paths = sorted((shared / "data" / "esp32-stability").glob("*/*-x.npy"))
+    assert len(paths) == 24
+    for path in paths:
         capture = read_capture(path)
         expected = np.load(path, allow_pickle=False)
         np.testing.assert_array_equal(capture.amplitude[:, 0], expected.T.astype(np.float32))
@@ -117,7 +121,9 @@ def test_every_stability_recording_and_no_label_file(shared):
 
 
 def test_csi_har_has_one_packet_a_line(shared):
-    for folder in sorted((shared / "data" / "csi-har").iterdir()):
+    folders = sorted(path for path in (shared / "data" / "csi-har").iterdir() if path.is_dir())
+    assert len(folders) == 7  # activities
+    for folder in folders:
         path = min(folder.iterdir())
         capture = read_capture(path, nominal_rate_hz=320)
         lines = path.read_text().splitlines()
@@ -313,6 +319,26 @@ def test_picoscenes_values_are_those_of_csiread():
     np.testing.assert_allclose(capture.timestamps, (ticks - ticks[0]) * 1e-6, atol=1e-9)
 
 
+def with_time(data: bytes, at: int, ticks: int) -> bytes:
+    return data[:at] + struct.pack("<Q", ticks) + data[at + 8 :]
+
+
+@pytest.mark.parametrize(("top", "steps_us"), [(2**32, 1000), (2**40, 1000)])
+@pytest.mark.parametrize(("name", "header"), [("atheros_first20.dat", 2), ("picoscenes_first20.csi", 4)])
+def test_the_32_bit_clock_of_an_atheros_chip_wraps_in_its_64_bit_field(name, header, top, steps_us, tmp_path):
+    """At 2^32 the counter starts again at 0; a value above shows a real 64-bit clock, which does not."""
+    data, at, out, i = (SAMPLES / name).read_bytes(), 0, b"", 0
+    while at < len(data):
+        length = header + int.from_bytes(data[at : at + header], "little")
+        record = data[at : at + length]
+        field = 2 if header == 2 else record.index(b"RxSBasic") + 12
+        ticks = top - 5000 + steps_us * i
+        out += with_time(record, field, ticks % 2**32 if top == 2**32 else ticks)
+        at, i = at + length, i + 1
+    capture = read_capture(write(tmp_path, out))
+    np.testing.assert_allclose(capture.timestamps, np.arange(20) * 1e-3, atol=1e-9)
+
+
 def test_picoscenes_of_another_device_is_refused_by_name(tmp_path):
     data = (SAMPLES / "picoscenes_first20.csi").read_bytes()
     other = data.replace(b"CSI\x02\x00\x00\x93", b"CSI\x02\x00\x34\x12")
@@ -341,6 +367,21 @@ def test_feitcsi_clock_wraps(tmp_path):
         struct.pack_into("<I", data, 720 * i + 88, (2**32 - 3000 + 1000 * i) % 2**32)
     capture = read_capture(write(tmp_path, bytes(data)))
     np.testing.assert_allclose(capture.timestamps, np.arange(48) * 1e-3, atol=1e-9)
+
+
+@pytest.mark.parametrize(("modulation", "known"), [(2, True), (4, False)])
+def test_feitcsi_indices_are_given_for_the_spacing_of_the_chain_only(modulation, known, tmp_path):
+    data = b""
+    for i in range(4):
+        record = bytearray((SAMPLES / "feitcsi_ht20.csi").read_bytes()[720 * i : 720 * i + 272])
+        count = 56 if modulation == 2 else 242
+        struct.pack_into("<I", record, 0, 4 * 2 * count)
+        struct.pack_into("<I", record, 52, count)
+        struct.pack_into("<I", record, 92, modulation << 8)
+        data += bytes(record) + bytes([1, 0, 2, 0]) * (2 * count)
+    capture = read_capture(write(tmp_path, data))
+    assert (capture.subcarriers is not None) == known
+    assert capture.metadata["modulation"] == ("HT" if known else "HE")
 
 
 def test_feitcsi_packets_of_another_geometry_are_dropped(tmp_path):

@@ -264,3 +264,51 @@ def test_csv_negative_values_are_counted_and_left(tmp_path):
     capture = read_capture(write(tmp_path, "1,2,3\n4,-5,6\n"))
     assert capture.amplitude[1, 0, 1] == -5
     assert capture.metadata["packets_with_negative_amplitude"] == 1
+
+
+# --- what comes around a text ------------------------------------------------------------------------------------
+
+
+def test_csv_of_a_single_line_without_an_end_is_read(tmp_path):
+    capture = read_capture(write(tmp_path, "1,2,3"))
+    np.testing.assert_array_equal(capture.amplitude, [[[1, 2, 3]]])
+    assert capture.dropped_lines == 0
+
+
+@pytest.mark.parametrize("text", ["1,2,3\n4,5,6\n", "1,2,3"])
+def test_csv_with_a_byte_order_mark(text, tmp_path):
+    capture = read_capture(write(tmp_path, b"\xef\xbb\xbf" + text.encode()))
+    assert (capture.amplitude[0, 0, 0], capture.dropped_lines) == (1, 0)
+
+
+@pytest.mark.parametrize("header", [HEADER + "\n", ""])
+def test_esp32_text_with_a_byte_order_mark(header, tmp_path):
+    text = header + "\n".join(recv_line(i, recv_values(i)) for i in range(5)) + "\n"
+    capture = read_capture(write(tmp_path, b"\xef\xbb\xbf" + text.encode()))
+    assert (len(capture), capture.dropped_lines) == (5, 0)
+
+
+@pytest.mark.parametrize(("kind", "message"), [(None, "name it"), ("amplitude-csv", "expected lines of 2 to 512")])
+def test_a_text_without_a_row_says_what_a_row_is(kind, message, tmp_path):
+    with pytest.raises(FormatError, match=message):
+        read_capture(write(tmp_path, "hello\nworld\n"), kind)
+
+
+# --- ESP32 buffers of other sizes --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("count", [106, 114, 234, 484, 490])
+def test_esp32_buffers_that_are_no_classic_layout_are_kept_whole(count, tmp_path):
+    values = [k % 100 + 1 for k in range(count)]
+    capture = read_capture(write(tmp_path, "\n".join(recv_line(i, values, first_word=0) for i in range(4))))
+    assert capture.amplitude.shape == (4, 1, count // 2)
+    assert capture.subcarriers is None
+    assert capture.iq[0, 0, -1] == complex(values[-1], values[-2])
+
+
+@pytest.mark.parametrize("count", [128, 256, 376, 384, 612])
+def test_esp32_buffers_of_the_classic_chips_begin_with_the_legacy_field(count, tmp_path):
+    values = (recv_values(0, 384) * 2)[:count]
+    capture = read_capture(write(tmp_path, "\n".join(recv_line(i, values) for i in range(4))))
+    assert capture.amplitude.shape == (4, 1, 64)
+    assert capture.subcarriers is not None

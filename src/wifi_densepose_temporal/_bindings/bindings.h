@@ -4,7 +4,10 @@
 
 #include <atomic>
 #include <cstdlib>
+#include <initializer_list>
 #include <memory>
+#include <utility>
+#include <vector>
 
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
@@ -19,6 +22,14 @@ void bind_chain(nb::module_ &m);
 template <int Rank> using In = nb::ndarray<const float, nb::ndim<Rank>, nb::c_contig, nb::device::cpu>;
 template <int Rank> using Out = nb::ndarray<float, nb::ndim<Rank>, nb::c_contig, nb::device::cpu>;
 using Bytes = nb::ndarray<const uint8_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+
+// A vector's memory as a NumPy array that owns it.
+template <typename Item> nb::object owned(std::vector<Item> &&items, std::initializer_list<size_t> shape)
+{
+    auto kept = std::make_unique<std::vector<Item>>(std::move(items));
+    nb::capsule owner(kept.get(), [](void *p) noexcept { delete static_cast<std::vector<Item> *>(p); });
+    return nb::cast(nb::ndarray<nb::numpy, Item>(kept.release()->data(), shape, owner));
+}
 
 // calloc, because the pages of a large cache are then not touched before they are used.
 struct Memory {

@@ -38,7 +38,6 @@ nb::tuple parse(Bytes bytes) {
     parsed["header"] = header_fields(blob.header);
     parsed["weights_offset"] = blob.weights - bytes.data();
     parsed["weights_len"] = blob.header.weights_len;
-    parsed["has_records"] = blob.records != nullptr;
     parsed["records"] = records;
     parsed["crc"] = blob.crc;
     return nb::make_tuple(status, parsed);

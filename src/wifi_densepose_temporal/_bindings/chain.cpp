@@ -19,14 +19,6 @@ namespace {
 using Index = nb::ndarray<const int16_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 using Times = nb::ndarray<const int64_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 
-// A vector's memory as a NumPy array that owns it.
-template <typename Item> nb::object owned(std::vector<Item> &&items, std::initializer_list<size_t> shape)
-{
-    auto kept = std::make_unique<std::vector<Item>>(std::move(items));
-    nb::capsule owner(kept.get(), [](void *p) noexcept { delete static_cast<std::vector<Item> *>(p); });
-    return nb::cast(nb::ndarray<nb::numpy, Item>(kept.release()->data(), shape, owner));
-}
-
 struct Output {
     std::vector<float> frames; // [frame, F]
     std::vector<int64_t> times_us;

@@ -72,13 +72,17 @@ wdt_status step(const wdt_head &head, Cache &cache, In<2> q, In<2> k, In<2> v, O
     return wdt_step(&head, &cache.cache, q.data(), k.data(), v.data(), out.data());
 }
 
-// keys, values [length, Hkv, D]
-void read_tokens(Cache &cache, Out<3> keys, Out<3> values) {
+// keys, values [length, Hkv, D]: as many as are held once the cache is ours
+nb::tuple read_tokens(Cache &cache) {
     Claim claim(cache.busy);
-    const ptrdiff_t row = static_cast<ptrdiff_t>(cache.cache.kv_heads) * cache.cache.head_dim;
-    for (ptrdiff_t t = 0; t < cache.cache.length; t++) {
-        wdt_cache_read(&cache.cache, t, keys.data() + t * row, values.data() + t * row);
+    const auto length = static_cast<size_t>(cache.cache.length), heads = static_cast<size_t>(cache.cache.kv_heads);
+    const auto head_dim = static_cast<size_t>(cache.cache.head_dim), row = heads * head_dim;
+    std::vector<float> keys(length * row), values(length * row);
+    for (size_t t = 0; t < length; t++) {
+        wdt_cache_read(&cache.cache, static_cast<ptrdiff_t>(t), keys.data() + t * row, values.data() + t * row);
     }
+    return nb::make_tuple(owned(std::move(keys), {length, heads, head_dim}),
+                          owned(std::move(values), {length, heads, head_dim}));
 }
 
 Cache *copy(Cache &cache) {

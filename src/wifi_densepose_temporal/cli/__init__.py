@@ -70,14 +70,17 @@ def main(args: Sequence[str] | None = None) -> NoReturn:
             stream.reconfigure(errors="backslashreplace")  # a label that the terminal's encoding does not have
     try:
         code = _run(args)
-        sys.stdout.flush()
+        if sys.stdout is not None:  # None where the shell has closed it
+            sys.stdout.flush()
     except TemporalError as error:
         note(str(error))
         code = 1
     except KeyboardInterrupt:
         code = INTERRUPTED
-    except BrokenPipeError:  # the reader, such as `head`, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:  # of the output: every file of ours raises a FileError
+        if not isinstance(error, BrokenPipeError):  # the reader, such as `head`, has seen enough
+            note(f"cannot write the output: {error.strerror or error}")
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the flush at exit would fail again
         code = 1
     if code == INTERRUPTED:
         note("interrupted")

@@ -6,16 +6,29 @@ from pathlib import Path
 
 import numpy as np
 
-from wifi_densepose_temporal.cli.output import CaptureArgument, FormatOption, JsonOption, print_facts, print_json
+from wifi_densepose_temporal.cli.output import (
+    CaptureArgument,
+    FormatOption,
+    JsonOption,
+    RateOption,
+    print_facts,
+    print_json,
+)
 from wifi_densepose_temporal.csi import Capture, read_capture
+from wifi_densepose_temporal.csi.clock import DEFAULT_RATE_HZ
 
 
-def capture_info(file: CaptureArgument, capture_format: FormatOption = None, as_json: JsonOption = False) -> None:
+def capture_info(
+    file: CaptureArgument,
+    capture_format: FormatOption = None,
+    rate: RateOption = DEFAULT_RATE_HZ,
+    as_json: JsonOption = False,
+) -> None:
     """Show what a recording holds.
 
     Format, rate, length, antennas, subcarriers, gaps, damaged lines, signal strength, and what else the file says.
     """
-    document = describe(read_capture(file, capture_format), file)
+    document = describe(read_capture(file, capture_format, nominal_rate_hz=rate), file)
     if as_json:
         print_json(document)
         return
@@ -32,7 +45,8 @@ def describe(capture: Capture, file: Path) -> dict[str, object]:
         "frames": len(capture),
         "rate_hz": capture.rate_hz,
         "clock": capture.clock,
-        "duration_s": float(capture.timestamps[-1] - capture.timestamps[0]),
+        "duration_s": float(capture.timestamps.max() - capture.timestamps.min()),
+        "backward_steps": int((np.diff(capture.timestamps) < 0).sum()),
         "antennas": capture.amplitude.shape[1],
         "subcarriers": capture.amplitude.shape[2],
         "subcarrier_index": None if index is None else [int(index[0]), int(index[-1])],
@@ -61,7 +75,9 @@ def _for_people(facts: dict[str, object]) -> dict[str, object]:
         return f"{ends[0]:g} to {ends[1]:g}{unit}" if isinstance(ends, list) else "unknown"
 
     measured = facts["clock"] == "measured"
-    clock = "measured" if measured else "nominal: the file has no clock, times are made from an assumed packet rate"
+    clock = "measured" if measured else "nominal: no usable clock in the file, --rate changes what is assumed"
+    if facts["backward_steps"]:
+        clock += f"; it steps back {facts['backward_steps']} times"
     content = "I/Q and amplitude" if facts["iq"] else "amplitude only"
     gaps = (
         f"{facts['gaps']}" if not facts["gaps"] else f"{facts['gaps']}, longest {number('longest_gap_s', '{:.3f} s')}"

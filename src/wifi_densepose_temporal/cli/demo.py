@@ -12,7 +12,7 @@ import typer
 from wifi_densepose_temporal.cli.output import JsonOption, note, print_json, print_line
 from wifi_densepose_temporal.cli.run import as_document, print_timeline
 from wifi_densepose_temporal.csi import read_capture
-from wifi_densepose_temporal.errors import FileError, MissingExtraError
+from wifi_densepose_temporal.errors import FileError, MissingExtraError, TemporalError
 from wifi_densepose_temporal.model import TemporalModel
 from wifi_densepose_temporal.plot import plot_replay
 from wifi_densepose_temporal.rvne import init_random_blob
@@ -60,12 +60,12 @@ def _replay_recording() -> Replay:
         return replay(read_capture(path), model)
 
 
-def _draw(replayed: Replay, out: Path | None) -> tuple[Path | None, MissingExtraError | None]:
+def _draw(replayed: Replay, out: Path | None) -> tuple[Path | None, TemporalError | None]:
     """The picture's path. Only the picture that nobody asked for may be left out, and the output then says why."""
     picture = DEFAULT_PICTURE if out is None else out
     try:
         plot_replay(replayed, RECORDING, picture)
-    except MissingExtraError as error:
+    except (MissingExtraError, FileError) as error:
         if out is not None:
             raise
         return None, error

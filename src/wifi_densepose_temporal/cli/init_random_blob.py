@@ -23,7 +23,7 @@ def init_random_blob(
 
     AETHER-shaped random weights, the same bytes everywhere. Its labels mean nothing.
     """
-    if path.exists() and not force:
+    if path.exists() and path.stat().st_size and not force:  # an empty file holds nothing to lose
         raise FileError(f"{path} is there already; give another path, or --force to replace it")
     blob = rvne.init_random_blob()
     write_whole(path, blob)

@@ -18,7 +18,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from wifi_densepose_temporal.csi.clock import MAX_RATE_HZ, MIN_RATE_HZ
 from wifi_densepose_temporal.csi.read import READERS
+
+# What every document says of its result, null where the command has no such thing.
+ORIGIN: Mapping[str, object] = {"source": None, "model_sha256": None, "trained": None}
 
 
 def _known_format(name: str | None) -> str | None:
@@ -34,12 +38,22 @@ FormatOption = Annotated[
         "--format", metavar="F", callback=_known_format, help=f"Its format, not guessed: {', '.join(READERS)}."
     ),
 ]
+RateOption = Annotated[
+    float,
+    typer.Option(
+        "--rate",
+        metavar="HZ",
+        min=MIN_RATE_HZ,
+        max=MAX_RATE_HZ,
+        help="Packets a second to assume where the file has no usable clock.",
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables.")]
 
 
 def print_json(document: Mapping[str, object]) -> None:
-    """Prints one JSON document; a number that JSON cannot hold becomes null."""
-    typer.echo(json.dumps(_plain(document), indent=2, allow_nan=False))
+    """Prints one JSON document, with its origin; a number that JSON cannot hold becomes null."""
+    typer.echo(json.dumps(_plain({**ORIGIN, **document}), indent=2, allow_nan=False))
 
 
 def print_table(
@@ -57,7 +71,7 @@ def print_table(
 def print_facts(facts: Mapping[str, object]) -> None:
     """Prints names and values, one a line."""
     table = Table(show_header=False)
-    table.add_column(style="bold", no_wrap=True)
+    table.add_column(style="bold", overflow="fold")
     table.add_column(overflow="fold")
     for name, value in facts.items():
         table.add_row(cell(name), cell(value))

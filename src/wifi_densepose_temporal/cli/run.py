@@ -12,13 +12,16 @@ from wifi_densepose_temporal.cli.output import (
     CaptureArgument,
     FormatOption,
     JsonOption,
+    RateOption,
     note,
     print_json,
     print_line,
     print_table,
 )
 from wifi_densepose_temporal.csi import read_capture
+from wifi_densepose_temporal.csi.clock import DEFAULT_RATE_HZ
 from wifi_densepose_temporal.model import TemporalModel
+from wifi_densepose_temporal.plot import plot_replay
 from wifi_densepose_temporal.rvne import init_random_blob
 from wifi_densepose_temporal.timeline import Replay, Row, replay
 
@@ -31,6 +34,7 @@ def run(
         Path | None, typer.Option(metavar="M.rvne", help="The model; without it, the untrained reference blob.")
     ] = None,
     capture_format: FormatOption = None,
+    rate: RateOption = DEFAULT_RATE_HZ,
     every: Annotated[
         int | None,
         typer.Option(min=1, metavar="N", help="Show every Nth frame and the last; by default about 20 rows."),
@@ -46,19 +50,17 @@ def run(
     model mean nothing; the output says so.
     """
     loaded = TemporalModel.from_bytes(init_random_blob()) if model is None else TemporalModel.load(model)
-    replayed = replay(read_capture(capture, capture_format), loaded)
-    if plot is not None:
-        from wifi_densepose_temporal.plot import plot_replay
-
-        plot_replay(replayed, capture.name, plot)
+    replayed = replay(read_capture(capture, capture_format, nominal_rate_hz=rate), loaded)
     rows = replayed.rows(every)
+    if not as_json:  # before the picture, so that one that cannot be written costs no decision
+        print_timeline(replayed, rows, capture.name)
+    if plot is not None:
+        plot_replay(replayed, capture.name, plot)
     if as_json:
         for text in replayed.notes:
             note(text)
         print_json(as_document(replayed, rows, capture.name) | {"picture": None if plot is None else str(plot)})
-        return
-    print_timeline(replayed, rows, capture.name)
-    if plot is not None:
+    elif plot is not None:
         print_line(f"picture: {plot}")
 
 
@@ -95,7 +97,7 @@ def print_timeline(replayed: Replay, rows: list[Row], name: str) -> None:
     print_line(f"source {replayed.prediction.source}, model {sha256[:12]}, {len(replayed.frames.values)} frames")
     print_table([_cells(row) for row in rows], COLUMNS, words=("label", "held"))
     for text in replayed.notes:
-        print_line(text, style="" if text.startswith("Trained") else "yellow")
+        print_line(text, style="" if replayed.prediction.trained else "yellow")
 
 
 def _cells(row: Row) -> list[object]:

@@ -1,5 +1,7 @@
 """From a capture file to feature frames: readers, features, windows."""
 
+from __future__ import annotations
+
 from wifi_densepose_temporal.csi.capture import Capture
 from wifi_densepose_temporal.csi.features import FeatureConfig, FeatureStream, Frames, extract, features
 from wifi_densepose_temporal.csi.read import read_capture

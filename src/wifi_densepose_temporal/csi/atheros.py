@@ -4,7 +4,7 @@ Decoded by csiread after each record's lengths were checked here, because its co
 logged on a big-endian router have big-endian headers: the first record tells.
 
     u16  length of what follows
-    u64  timestamp, microseconds                                  offset 0
+    u64  timestamp, microseconds; the chip counts 32 bits         offset 0
     u16  CSI bytes, u16 channel in MHz                            8, 10
     u8   PHY error, noise floor, rate, bandwidth (0: 20, 1: 40)   12
     u8   tones, receive antennas, transmit streams                16
@@ -13,15 +13,21 @@ logged on a big-endian router have big-endian headers: the first record tells.
     ...  10-bit pairs, tone by tone; then the payload             25
 """
 
+from __future__ import annotations
+
+import re
 import struct
 from collections import Counter
+from functools import partial
 from typing import Literal
 
 import csiread
 import numpy as np
 
 from wifi_densepose_temporal.csi.capture import Capture
-from wifi_densepose_temporal.csi.clock import DEFAULT_RATE_HZ, measured_or_nominal, unwrap_s
+from wifi_densepose_temporal.csi.clock import DEFAULT_RATE_HZ, measured_or_nominal, unwrap_narrow_s
+from wifi_densepose_temporal.csi.limits import check_size
+from wifi_densepose_temporal.csi.records import Format, walk
 from wifi_densepose_temporal.csi.subcarriers import HT20, HT40
 from wifi_densepose_temporal.errors import FormatError
 
@@ -37,29 +43,37 @@ NOISE_FLOOR_DBM = -95
 
 
 def starts_with_record(data: bytes) -> bool:
-    """Tell whether `data` begins with a whole, consistent record of this format."""
+    """Tells whether `data` begins with a whole, consistent record of this format."""
     return _endian(data) is not None
 
 
 def _endian(data: bytes) -> Endian | None:
-    for endian in ("little", "big"):
-        length = int.from_bytes(data[:2], endian)
-        if len(data) >= 2 + length and (_is_whole(data[2 : 2 + length], endian)):
+    """The byte order in which the first record is consistent."""
+    endians: tuple[Endian, Endian] = ("little", "big")
+    for endian in endians:
+        size = _size(data, 0, endian)
+        if size and (_has_csi(data, 0, endian) or data[10:12] == b"\0\0"):
             return endian
     return None
 
 
-def _is_whole(record: bytes, endian: Endian) -> bool:
-    """Tell whether the lengths that a record states fit each other and the record."""
-    if len(record) < HEADER_BYTES:
+def _size(data: bytes, position: int, endian: Endian) -> int:
+    """Bytes of the record at a position, its length included; 0 where its lengths do not fit each other or the file."""
+    header = data[position : position + 2 + HEADER_BYTES]
+    if len(header) < 2 + HEADER_BYTES:
+        return 0
+    length = int.from_bytes(header[:2], endian)
+    csi_bytes, payload_bytes = int.from_bytes(header[10:12], endian), int.from_bytes(header[25:27], endian)
+    fits = csi_bytes + payload_bytes > 0 and csi_bytes + payload_bytes + HEADER_BYTES == length
+    return 2 + length if fits and position + 2 + length <= len(data) else 0
+
+
+def _has_csi(data: bytes, position: int, endian: Endian) -> bool:
+    """Tells whether the record that begins here holds as much CSI as its tones and antennas ask for."""
+    if not _size(data, position, endian):
         return False
-    csi_bytes = int.from_bytes(record[8:10], endian)
-    payload_bytes = int.from_bytes(record[23:25], endian)
-    tones, n_rx, n_tx = record[16], record[17], record[18]
-    if csi_bytes + payload_bytes + HEADER_BYTES != len(record):
-        return False
-    if csi_bytes == 0:
-        return payload_bytes > 0
+    tones, n_rx, n_tx = data[position + 18 : position + 21]
+    csi_bytes = int.from_bytes(data[position + 10 : position + 12], endian)
     return (
         tones in TONES
         and 1 <= n_rx <= MAX_ANTENNAS
@@ -68,25 +82,18 @@ def _is_whole(record: bytes, endian: Endian) -> bool:
     )
 
 
-def _walk(data: bytes, endian: Endian) -> tuple[list[bytes], int]:
-    """Return the whole records that hold CSI, and how many were damaged or cut."""
-    records, dropped, position = [], 0, 0
-    while position < len(data):
-        length = int.from_bytes(data[position : position + 2], endian)
-        record = data[position + 2 : position + 2 + length]
-        if length == 0 or len(record) < length:
-            dropped += 1
-            break
-        if not _is_whole(record, endian):
-            dropped += 1
-        elif record[8:10] != b"\0\0":
-            records.append(record)
-        position += 2 + length
-    return records, dropped
+def _parse(data: bytes, endian: Endian) -> tuple[list[bytes], int, int]:
+    """The whole records that hold CSI, without their length; how many were damaged or cut; unread bytes at the end."""
+    mark = re.compile(b"(?=[" + bytes(TONES) + b"][\1-\3]{2})")
+    form = Format(partial(_size, endian=endian), partial(_has_csi, endian=endian), mark, 18)
+    found, dropped, unread = walk(data, 0, form)
+    records = [record[2:] for record in found if _has_csi(record, 0, endian)]
+    empty = sum(record[10:12] == b"\0\0" for record in found)  # a packet that the chip made no CSI of
+    return records, dropped + len(found) - len(records) - empty, unread
 
 
 def read_atheros(data: bytes, nominal_rate_hz: float = DEFAULT_RATE_HZ) -> Capture:
-    """Read the packets of an Atheros CSI Tool log.
+    """Reads the packets of an Atheros CSI Tool log.
 
     Packets of the rarer number of tones are dropped and counted; of the antennas and streams, those that
     every kept packet has are returned. The antenna axis is receive antenna * streams kept + stream.
@@ -97,15 +104,17 @@ def read_atheros(data: bytes, nominal_rate_hz: float = DEFAULT_RATE_HZ) -> Captu
 
     Raises:
         FormatError: no whole record with CSI.
+        MemoryLimitError: too many packets or values.
     """
     endian = _endian(data) or "little"
-    records, dropped = _walk(data, endian)
+    records, dropped, unread = _parse(data, endian)
     if not records:
-        raise FormatError("an Atheros capture without one whole record that holds CSI; nothing to read")
+        raise FormatError("an Atheros capture without a whole record; expected at least one that holds CSI")
     tones = Counter(record[16] for record in records).most_common(1)[0][0]
     kept = [record for record in records if record[16] == tones]
     n_rx, n_tx = min(record[17] for record in kept), min(record[18] for record in kept)
 
+    check_size(len(kept), n_rx * n_tx, tones)
     iq = np.empty((len(kept), n_rx * n_tx, tones), dtype=np.complex64)
     ticks = np.empty(len(kept), dtype=np.uint64)
     decoder = csiread.Atheros(None, nrxnum=MAX_ANTENNAS, ntxnum=MAX_ANTENNAS, tones=114, if_report=False)
@@ -115,7 +124,7 @@ def read_atheros(data: bytes, nominal_rate_hz: float = DEFAULT_RATE_HZ) -> Captu
         iq[i] = decoder.csi[0, :tones, :n_rx, :n_tx].reshape(tones, -1).T
         ticks[i] = decoder.timestamp[0]
     rssi = np.array([record[19] for record in kept], dtype=np.float32)
-    seconds = unwrap_s(ticks, 64, 1e-6)
+    seconds = unwrap_narrow_s(ticks, 1e-6)
     timestamps, clock, source = measured_or_nominal(seconds, "timestamp", nominal_rate_hz)
     return Capture.from_iq(
         "atheros",
@@ -133,6 +142,7 @@ def read_atheros(data: bytes, nominal_rate_hz: float = DEFAULT_RATE_HZ) -> Captu
             "tx_streams": n_tx,
             "tx_streams_left_out": max(record[18] for record in kept) - n_tx,
             "rssi_reference": f"above a nominal noise floor of {NOISE_FLOOR_DBM} dBm",
+            "unread_bytes": unread,
             "clock_source": source,
         },
     )

@@ -26,7 +26,7 @@ UNUSED: int = _core.CHAIN_UNUSED
 
 
 def usable_subcarriers(capture: Capture) -> NDArray[np.int16] | None:
-    """Return the capture's OFDM indices, [subcarrier], with `UNUSED` in place of those it calls invalid.
+    """The capture's OFDM indices, [subcarrier], with `UNUSED` in place of those it calls invalid.
 
     The reader names them in the metadata (`invalid_subcarriers`: an ESP32 may fill the first four bytes of a
     packet with something else). None where the capture does not know its indices.
@@ -41,7 +41,7 @@ def usable_subcarriers(capture: Capture) -> NDArray[np.int16] | None:
 
 
 def assign_bands(subcarriers: Subcarriers, bands: int) -> NDArray[np.int16]:
-    """Return the band of each column, [subcarrier]: 0..bands-1, or -1 where it is left out.
+    """The band of each column, [subcarrier]: 0..bands-1, or -1 where it is left out.
 
     Guard, carrier and pilot subcarriers are left out by OFDM index (tables in docs/features.md). The others,
     from the lowest frequency to the highest, are cut into contiguous groups of the sizes of `np.array_split`.
@@ -59,7 +59,7 @@ def assign_bands(subcarriers: Subcarriers, bands: int) -> NDArray[np.int16]:
     """
     count, index = columns_of(subcarriers)
     if not 1 <= bands <= _core.CHAIN_MAX_BANDS:
-        raise ConfigError(f"bands={bands} must be between 1 and {_core.CHAIN_MAX_BANDS}")
+        raise ConfigError(f"bands={bands}; expected 1 to {_core.CHAIN_MAX_BANDS}")
     band = _core.chain_assign_bands(index, count, bands)
     if band is None:
         raise ConfigError(
@@ -69,20 +69,20 @@ def assign_bands(subcarriers: Subcarriers, bands: int) -> NDArray[np.int16]:
 
 
 def columns_of(subcarriers: Subcarriers) -> tuple[int, NDArray[np.int16] | None]:
-    """Return the number of columns, and their OFDM indices where they are known.
+    """The number of columns, and their OFDM indices where they are known.
 
     Raises:
         ConfigError: neither a number nor a list of indices, or not 1..4096 columns.
     """
     given = np.asarray(subcarriers)
     if given.dtype.kind not in "iu" or given.ndim > 1:
-        raise ConfigError(f"subcarriers are {given.dtype} of shape {given.shape}: expected a number, or indices as int")
+        raise ConfigError(f"subcarriers are {given.dtype} of shape {given.shape}; expected a number, or indices as int")
     count = given.size if given.ndim else int(given)
     if not 1 <= count <= _core.CHAIN_MAX_SUBCARRIERS:
-        raise ConfigError(f"{count} subcarriers: expected 1 to {_core.CHAIN_MAX_SUBCARRIERS}")
+        raise ConfigError(f"{count} subcarriers; expected 1 to {_core.CHAIN_MAX_SUBCARRIERS}")
     if given.ndim == 0:
         return count, None
     limits = np.iinfo(np.int16)
     if given.min() < limits.min or given.max() > limits.max:
-        raise ConfigError(f"OFDM indices from {given.min()} to {given.max()}: expected int16")
+        raise ConfigError(f"OFDM indices from {given.min()} to {given.max()}; expected int16")
     return count, np.ascontiguousarray(given, np.int16)

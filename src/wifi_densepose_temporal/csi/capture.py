@@ -7,6 +7,8 @@ normalisation, no removal of null or pilot subcarriers. That is `features`' work
 Axes: T packets, A antennas (receive antenna times transmit stream), S subcarriers.
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, Self
@@ -25,7 +27,7 @@ GAP_MEDIANS = 5.0
 
 @dataclass(frozen=True, eq=False)
 class Capture:
-    """One recording, as read from a file.
+    """One recording of one link, as read from a file.
 
     Attributes:
         format: which reader made it, for example ``"esp32-csv"``.
@@ -39,10 +41,14 @@ class Capture:
             none.
         subcarriers: int16 [S], OFDM index relative to the carrier (0 is DC), ascending; None where unknown,
             and then the columns are in file order.
-        dropped_lines: how many lines or records were damaged, cut or of another kind than the rest.
+        dropped_lines: how many lines or records were damaged, cut or of another kind than the rest; a damaged
+            stretch between two records counts as one.
         chain: int16 [T], the receive chain that a packet holds where one packet holds only one (Nexmon:
             ``core * 4 + spatial``); else None.
-        metadata: what else the file says; JSON-serialisable.
+        metadata: what else the file says; JSON-serialisable. Where the file names the sender of each packet,
+            only the most frequent one's are in the capture, and `other_senders_packets` says how many whole
+            packets of other links there were (they are no `dropped_lines`). Where the end of a file of records
+            could not be read, `unread_bytes` says how much.
         source: where the data came from: ``"replay"``, ``"live"`` or ``"synthetic"``.
 
     Raises:
@@ -64,7 +70,7 @@ class Capture:
     def __post_init__(self) -> None:
         shape = self.amplitude.shape
         if len(shape) != 3 or 0 in shape:
-            raise ShapeError(f"a capture's amplitude has shape {shape}; give [packets, antennas, subcarriers]")
+            raise ShapeError(f"a capture's amplitude has shape {shape}; expected [packets, antennas, subcarriers]")
         expected = {
             "timestamps": (self.timestamps, shape[:1]),
             "iq": (self.iq, shape),
@@ -74,7 +80,7 @@ class Capture:
         }
         for name, (array, wanted) in expected.items():
             if array is not None and array.shape != wanted:
-                raise ShapeError(f"a capture's {name} has shape {array.shape}; amplitude asks for {wanted}")
+                raise ShapeError(f"a capture's {name} has shape {array.shape}; expected {wanted}, as amplitude has")
 
     @classmethod
     def from_iq(
@@ -90,12 +96,23 @@ class Capture:
         chain: NDArray[np.int16] | None = None,
         metadata: Mapping[str, object] | None = None,
     ) -> Self:
-        """Make a capture whose amplitude is the float32 magnitude of `iq`, complex64 [T, A, S]."""
+        """A capture whose amplitude is the float32 magnitude of `iq`, complex64 [T, A, S]."""
         amplitude = np.sqrt(iq.real * iq.real + iq.imag * iq.imag)
-        return cls(format, timestamps, clock, iq, amplitude, rssi, subcarriers, dropped_lines, chain, metadata or {})
+        return cls(
+            format=format,
+            timestamps=timestamps,
+            clock=clock,
+            iq=iq,
+            amplitude=amplitude,
+            rssi=rssi,
+            subcarriers=subcarriers,
+            dropped_lines=dropped_lines,
+            chain=chain,
+            metadata=metadata or {},
+        )
 
     def __len__(self) -> int:
-        """Return the number of packets, T."""
+        """The number of packets, T."""
         return len(self.timestamps)
 
     @property

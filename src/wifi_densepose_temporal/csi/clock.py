@@ -5,6 +5,8 @@ the range backwards is a packet reported late, everything else is a step forward
 more than half the range (35.8 minutes at 1 MHz) therefore cannot be told from a step backwards.
 """
 
+from __future__ import annotations
+
 import logging
 
 import numpy as np
@@ -22,7 +24,7 @@ MAX_TIME_S = 1e12  # no recording is 30,000 years old: larger numbers are damage
 
 
 def unwrap_s(ticks: NDArray[np.uint64], bits: int, tick_s: float) -> NDArray[np.float64]:
-    """Return seconds since the first packet, float64 [T], with wraps undone.
+    """Seconds since the first packet, float64 [T], with wraps undone.
 
     Args:
         ticks: uint64 [T], the counter's values.
@@ -37,15 +39,28 @@ def unwrap_s(ticks: NDArray[np.uint64], bits: int, tick_s: float) -> NDArray[np.
     return np.concatenate([[0.0], np.cumsum(steps)]) * tick_s
 
 
+def unwrap_narrow_s(ticks: NDArray[np.uint64], tick_s: float) -> NDArray[np.float64]:
+    """Seconds since the first packet, float64 [T], of a 64-bit field that a 32-bit counter may have filled.
+
+    The ath9k driver's `rs_tstamp` is 32 bits wide, and the logs keep it in 64: a capture without a value of 2^32
+    or more is taken to wrap at 32 bits.
+
+    Args:
+        ticks: uint64 [T], the field's values.
+        tick_s: seconds a tick.
+    """
+    return unwrap_s(ticks, 32 if np.all(ticks < 2**32) else 64, tick_s)
+
+
 def nominal_s(count: int, rate_hz: float) -> NDArray[np.float64]:
-    """Return times of `count` packets in seconds, float64 [count], as if they came at exactly `rate_hz`.
+    """Times of `count` packets in seconds, float64 [count], as if they came at exactly `rate_hz`.
 
     Raises:
         ConfigError: `rate_hz` is not between `MIN_RATE_HZ` and `MAX_RATE_HZ`.
     """
     if not MIN_RATE_HZ <= rate_hz <= MAX_RATE_HZ:
         raise ConfigError(
-            f"a nominal rate of {rate_hz} Hz was given; give a positive number of packets a second,"
+            f"a nominal rate of {rate_hz} Hz was given; expected a positive number of packets a second,"
             f" {MIN_RATE_HZ:g} to {MAX_RATE_HZ:g}"
         )
     return np.arange(count) / rate_hz
@@ -54,7 +69,7 @@ def nominal_s(count: int, rate_hz: float) -> NDArray[np.float64]:
 def measured_or_nominal(
     timestamps: NDArray[np.float64], source: str, nominal_rate_hz: float
 ) -> tuple[NDArray[np.float64], Clock, str]:
-    """Keep the file's own times, unless they stand still over several packets: that is no clock.
+    """The file's own times, unless they stand still over several packets: that is no clock.
 
     Args:
         timestamps: float64 [T], seconds.

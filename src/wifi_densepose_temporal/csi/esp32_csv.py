@@ -4,15 +4,19 @@
     CSI_DATA,<id>,<mac>,<rssi>,...,<len>,<first_word>,"[67,48,4,0,...]"    csi_recv, 25 or 15 columns
 
 Columns are found by the header line where there is one, else by their number. Values are signed bytes in
-pairs of (imaginary, real), as in the ESP-IDF documentation. Of a buffer with several training fields, the
-first (the legacy one, 64 subcarriers) is returned: every packet has it. The first four bytes of a buffer may
-be invalid (`first_word_invalid` of the driver): they are returned as they are, and where they are stated or
-seen to be garbage the metadata's `invalid_subcarriers` names the two indices.
+pairs of (imaginary, real), as in the ESP-IDF documentation. Of a buffer with several training fields, as the
+classic chips give it (128, 256, 376, 384 or 612 values), the first (the legacy one, 64 subcarriers) is returned:
+every packet has it. A buffer of any other size is returned whole, without OFDM indices. The first four bytes of
+a buffer may be invalid (`first_word_invalid` of the driver): they are returned as they are, and where they are
+stated or seen to be garbage the metadata's `invalid_subcarriers` names the two indices.
 
 Why not csiread: its ESP32 reader (1.4.1) stops with an error at a cut line and wants as many values as the
 `len` column states, but the tool prints 128 values where `len` is 384.
 """
 
+from __future__ import annotations
+
+import codecs
 import io
 from collections import Counter
 from typing import NamedTuple
@@ -22,6 +26,8 @@ from numpy.typing import NDArray
 
 from wifi_densepose_temporal.csi.capture import Capture
 from wifi_densepose_temporal.csi.clock import DEFAULT_RATE_HZ, MAX_TIME_S, measured_or_nominal, unwrap_s
+from wifi_densepose_temporal.csi.limits import check_size
+from wifi_densepose_temporal.csi.senders import main_sender
 from wifi_densepose_temporal.csi.subcarriers import ascending, order_of_64
 from wifi_densepose_temporal.errors import FormatError
 
@@ -29,7 +35,9 @@ MARK = b"CSI_DATA"
 MAX_LINE_BYTES = 16 * 1024  # 612 values are the most that the chip gives: about 3 KB
 MAX_VALUES = 1024
 MAX_MAC_CHARACTERS = 32
+MAX_NUMBER_CHARACTERS = 8
 FIRST_FIELD_VALUES = 128  # 64 subcarriers of the legacy training field
+CLASSIC_COUNTS = {128, 256, 376, 384, 612}  # ESP32, S2, S3, C3: layouts that begin with that field
 
 _TOOL = (
     "type,role,mac,rssi,rate,sig_mode,mcs,bandwidth,smoothing,not_sounding,aggregation,stbc,fec_coding,sgi,"
@@ -48,17 +56,19 @@ _REQUIRED = {"mac", "rssi", "len"}
 
 
 class _Line(NamedTuple):
-    values: NDArray[np.int8]
+    values: bytes  # int8
     stated: int
     mac: str
     rssi_dbm: int
     local_us: int | None
     real_s: float | None
-    fields: dict[str, str]
+    channel: str
+    noise_floor: str
+    first_word_invalid: bool
 
 
 def _parse(text: str, columns: list[str] | None) -> _Line | None:
-    """Parse one CSI_DATA line; None where it is cut or not a number where there should be one."""
+    """A parsed CSI_DATA line; None where it is cut or not a number where there should be one."""
     before, bracket, after = text.partition("[")
     values_text, closing, _ = after.partition("]")
     parts = before.rstrip(', "').split(",")
@@ -71,41 +81,53 @@ def _parse(text: str, columns: list[str] | None) -> _Line | None:
         stated, rssi_dbm = int(fields["len"]), int(fields["rssi"])
         local_us = int(fields["local_timestamp"]) if "local_timestamp" in fields else None
         real_s = float(fields["real_timestamp"]) if "real_timestamp" in fields else None
-        values = np.array(numbers, dtype=np.int8) if len(numbers) <= MAX_VALUES else None
+        values = np.array(numbers, dtype=np.int8).tobytes() if len(numbers) <= MAX_VALUES else b""
     except (ValueError, KeyError, OverflowError):
         return None
     in_range = (local_us is None or 0 <= local_us < 2**32) and (real_s is None or abs(real_s) <= MAX_TIME_S)
-    if values is None or len(values) < 2 or not in_range or not -128 <= rssi_dbm <= 127:
+    if len(values) < 2 or not in_range or not -128 <= rssi_dbm <= 127:
         return None
-    return _Line(values, stated, fields["mac"][:MAX_MAC_CHARACTERS], rssi_dbm, local_us, real_s, fields)
+    return _Line(
+        values=values,
+        stated=stated,
+        mac=fields["mac"][:MAX_MAC_CHARACTERS],
+        rssi_dbm=rssi_dbm,
+        local_us=local_us,
+        real_s=real_s,
+        channel=fields.get("channel", "")[:MAX_NUMBER_CHARACTERS],
+        noise_floor=fields.get("noise_floor", "")[:MAX_NUMBER_CHARACTERS],
+        first_word_invalid=fields.get("first_word", "0").strip() == "1",
+    )
 
 
 def _header(text: str) -> list[str] | None:
-    """Return the columns of a header line, None where `text` is not one that this reader can use."""
+    """The columns of a header line, None where `text` is not one that this reader can use."""
     columns = text.strip().split(",")
     usable = columns[0] == "type" and set(columns) >= _REQUIRED and len(columns) <= 64
     return columns if usable else None
 
 
 def _walk(data: bytes) -> tuple[list[_Line], int]:
-    """Return the parsed lines, and how many others there were besides headers and empty ones."""
+    """The parsed lines, and how many others there were besides headers and empty ones."""
     lines, dropped, columns = [], 0, None
-    for raw in io.BytesIO(data):
+    for raw in io.BytesIO(data.removeprefix(codecs.BOM_UTF8)):
         text = raw.decode("ascii", "replace").strip() if len(raw) <= MAX_LINE_BYTES else "too long"
         if header := _header(text):
             columns = header
         elif text.startswith("CSI_DATA") and (line := _parse(text, columns)):
             lines.append(line)
+            check_size(len(lines))
         elif text:
             dropped += 1
     return lines, dropped
 
 
 def read_esp32_csv(data: bytes, nominal_rate_hz: float = DEFAULT_RATE_HZ) -> Capture:
-    """Read the CSI_DATA lines of an ESP32 text capture.
+    """Reads the CSI_DATA lines of an ESP32 text capture.
 
     A line is kept when it has as many values as most lines have; others, cut lines and lines of other kinds
-    are dropped and counted. Lines of several senders are all kept.
+    are dropped and counted. Only the most frequent sender's lines are kept, because a mixture of links looks like
+    motion; the metadata says how many there were of others (`other_senders_packets`).
 
     Time is `local_timestamp`, the chip's microsecond counter at reception. `real_timestamp`, the wall clock
     when the line was printed, is used only where there is no other or it stands still: it comes later,
@@ -117,18 +139,21 @@ def read_esp32_csv(data: bytes, nominal_rate_hz: float = DEFAULT_RATE_HZ) -> Cap
 
     Raises:
         FormatError: no whole CSI_DATA line.
+        MemoryLimitError: too many packets or values.
     """
     lines, dropped = _walk(data)
     if not lines:
-        raise FormatError(f"a text of {dropped} lines without one whole CSI_DATA line of an ESP32; nothing to read")
-    count = Counter(len(line.values) for line in lines).most_common(1)[0][0]
-    kept = [line for line in lines if len(line.values) == count]
-    used = FIRST_FIELD_VALUES if count >= FIRST_FIELD_VALUES else count - count % 2
-    values = np.stack([line.values[:used] for line in kept])
-    iq = pairs_to_iq(values)
-    iq, index, invalid = order_columns(iq, _states_invalid(kept))
+        raise FormatError(f"a text of {dropped} lines; expected at least one whole CSI_DATA line of an ESP32")
+    mine, sender = main_sender(lines, lambda line: line.mac)
+    count = Counter(len(line.values) for line in mine).most_common(1)[0][0]
+    kept = [line for line in mine if len(line.values) == count]
+    used = FIRST_FIELD_VALUES if count in CLASSIC_COUNTS else count - count % 2
+    check_size(len(kept), 1, used // 2)
+    values = np.frombuffer(b"".join(line.values[:used] for line in kept), dtype=np.int8).reshape(len(kept), used)
+    iq, index, invalid = pairs_to_iq(values), None, list[int]()
+    if count in CLASSIC_COUNTS:
+        iq, index, invalid = order_columns(iq, any(line.first_word_invalid for line in kept))
     timestamps, clock, source = measured_or_nominal(*_times_s(kept), nominal_rate_hz)
-    macs = Counter(line.mac for line in kept)
     return Capture.from_iq(
         "esp32-csv",
         timestamps,
@@ -136,13 +161,12 @@ def read_esp32_csv(data: bytes, nominal_rate_hz: float = DEFAULT_RATE_HZ) -> Cap
         iq[:, np.newaxis],
         rssi=np.array([line.rssi_dbm for line in kept], dtype=np.float32),
         subcarriers=index,
-        dropped_lines=dropped + len(lines) - len(kept),
+        dropped_lines=dropped + len(mine) - len(kept),
         metadata={
             "chip": "ESP32",
-            "mac": macs.most_common(1)[0][0],
-            "senders": len(macs),
-            "channel": _number(kept, "channel"),
-            "noise_floor_dbm": _number(kept, "noise_floor"),
+            **sender,
+            "channel": _most_frequent_number([line.channel for line in kept]),
+            "noise_floor_dbm": _most_frequent_number([line.noise_floor for line in kept]),
             "values_per_line": count,
             "stated_values_per_line": Counter(line.stated for line in kept).most_common(1)[0][0],
             "invalid_subcarriers": invalid,
@@ -152,7 +176,7 @@ def read_esp32_csv(data: bytes, nominal_rate_hz: float = DEFAULT_RATE_HZ) -> Cap
 
 
 def pairs_to_iq(values: NDArray[np.int8]) -> NDArray[np.complex64]:
-    """Return complex64 [T, S] from int8 [T, 2*S] of (imaginary, real) pairs."""
+    """Complex64 [T, S] from int8 [T, 2*S] of (imaginary, real) pairs."""
     iq = np.empty((values.shape[0], values.shape[1] // 2), dtype=np.complex64)
     iq.imag, iq.real = values[:, 0::2], values[:, 1::2]
     return iq
@@ -166,7 +190,7 @@ _GARBAGE_SHARE = 0.9
 def order_columns(
     iq: NDArray[np.complex64], first_word_invalid: bool
 ) -> tuple[NDArray[np.complex64], NDArray[np.int16] | None, list[int]]:
-    """Bring the columns of an ESP32 buffer into ascending order.
+    """Brings the columns of an ESP32 buffer into ascending order.
 
     Args:
         iq: complex64 [T, S] as in the buffer.
@@ -186,12 +210,8 @@ def order_columns(
     return iq[:, columns], index[columns], sorted(int(k) for k in index[:2]) if garbage else []
 
 
-def _states_invalid(lines: list[_Line]) -> bool:
-    return any(line.fields.get("first_word", "0").strip() == "1" for line in lines)
-
-
 def _times_s(lines: list[_Line]) -> tuple[NDArray[np.float64], str]:
-    """Return seconds since the first line, and the column that they come from."""
+    """Seconds since the first line, and the column that they come from."""
     local = [line.local_us for line in lines if line.local_us is not None]
     if len(local) == len(lines):
         seconds = unwrap_s(np.array(local, dtype=np.uint64), 32, 1e-6)
@@ -203,10 +223,8 @@ def _times_s(lines: list[_Line]) -> tuple[NDArray[np.float64], str]:
     return np.zeros(len(lines)), "none"
 
 
-def _number(lines: list[_Line], column: str) -> int | None:
-    """Return the most frequent integer of a column."""
-    texts = Counter(line.fields.get(column, "") for line in lines)
+def _most_frequent_number(texts: list[str]) -> int | None:
     try:
-        return int(texts.most_common(1)[0][0])
+        return int(Counter(texts).most_common(1)[0][0])
     except ValueError:
         return None

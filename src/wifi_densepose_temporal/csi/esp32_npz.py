@@ -9,6 +9,8 @@ Pairs are (imaginary, real), as the chip gives them. The second layout has no ti
 over the duration, and the clock is "nominal".
 """
 
+from __future__ import annotations
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -23,6 +25,7 @@ from wifi_densepose_temporal.csi.clock import (
     nominal_s,
 )
 from wifi_densepose_temporal.csi.esp32_csv import order_columns, pairs_to_iq
+from wifi_densepose_temporal.csi.limits import check_size
 from wifi_densepose_temporal.csi.npy import read_npz
 from wifi_densepose_temporal.errors import FormatError
 
@@ -32,7 +35,7 @@ MAX_NOTE_CHARACTERS = 200
 
 
 def read_esp32_npz(data: bytes, nominal_rate_hz: float = DEFAULT_RATE_HZ) -> Capture:
-    """Read an .npz of raw ESP32 buffers.
+    """Reads an .npz of raw ESP32 buffers.
 
     Packets whose time is not a finite number are dropped and counted.
 
@@ -42,17 +45,18 @@ def read_esp32_npz(data: bytes, nominal_rate_hz: float = DEFAULT_RATE_HZ) -> Cap
 
     Raises:
         FormatError: neither layout, or arrays of another dtype or shape than these.
+        MemoryLimitError: too many packets or values.
     """
     arrays, names = read_npz(data, ("iq", "csi_data", "t", "duration_ms", *NOTES))
     key = next((name for name in ("iq", "csi_data") if name in arrays), None)
     if key is None:
         listed = ", ".join(map(repr, names[:10]))[:MAX_NOTE_CHARACTERS] or "nothing"
-        raise FormatError(f"the .npz file holds {listed}; a capture has 'iq' and 't', or 'csi_data'")
+        raise FormatError(f"the .npz file holds {listed}; expected 'iq' and 't', or 'csi_data'")
     values = _buffers(arrays[key], key)
     seconds = _times_s(arrays, len(values))
     good = np.ones(len(values), bool) if seconds is None else np.abs(seconds) <= MAX_TIME_S
     if not good.any():
-        raise FormatError("the .npz file holds no packet with a finite time in 't'")
+        raise FormatError("the .npz file has no finite time in 't'; expected seconds")
     if seconds is None:
         timestamps, clock, source = _spread(arrays, len(values), nominal_rate_hz)
     else:
@@ -75,7 +79,7 @@ def read_esp32_npz(data: bytes, nominal_rate_hz: float = DEFAULT_RATE_HZ) -> Cap
 
 
 def _notes(arrays: dict[str, NDArray[np.generic]]) -> dict[str, str]:
-    """Return the short texts among the arrays, without what is no text."""
+    """The short texts among the arrays, without what is no text."""
     notes = {}
     for name in NOTES:
         array = arrays.get(name)
@@ -87,21 +91,22 @@ def _notes(arrays: dict[str, NDArray[np.generic]]) -> dict[str, str]:
 
 
 def _buffers(array: NDArray[np.generic], key: str) -> NDArray[np.int8]:
-    """Return int8 [T, 2*S], checked."""
+    """The checked buffers, int8 [T, 2*S]."""
     if array.dtype != np.int8 or array.ndim != 2 or array.shape[0] == 0:
-        raise FormatError(f"{key!r} is {array.dtype} {array.shape}; int8 [packets, 2 * subcarriers] is expected")
+        raise FormatError(f"{key!r} is {array.dtype} {array.shape}; expected int8 [packets, 2 * subcarriers]")
     if array.shape[1] % 2 or not 2 <= array.shape[1] <= 2 * MAX_SUBCARRIERS:
-        raise FormatError(f"{key!r} has {array.shape[1]} values a packet; an even number up to 1024 is expected")
+        raise FormatError(f"{key!r} has {array.shape[1]} values a packet; expected an even number up to 1024")
+    check_size(array.shape[0], 1, array.shape[1] // 2)
     return array.astype(np.int8, copy=False)
 
 
 def _times_s(arrays: dict[str, NDArray[np.generic]], count: int) -> NDArray[np.float64] | None:
-    """Return the arrival times in seconds, float64 [T], which may be NaN or infinite; None where there are none."""
+    """The arrival times in seconds, float64 [T], which may be NaN or infinite; None where there are none."""
     if "t" not in arrays:
         return None
     times = arrays["t"]
     if times.dtype.kind not in "fiu" or times.shape != (count,):
-        raise FormatError(f"'t' is {times.dtype} {times.shape}; numbers of shape ({count},) are expected")
+        raise FormatError(f"'t' is {times.dtype} {times.shape}; expected numbers of shape ({count},)")
     with np.errstate(over="ignore", invalid="ignore"):
         return times.astype(np.float64)
 
@@ -109,7 +114,7 @@ def _times_s(arrays: dict[str, NDArray[np.generic]], count: int) -> NDArray[np.f
 def _spread(
     arrays: dict[str, NDArray[np.generic]], count: int, nominal_rate_hz: float
 ) -> tuple[NDArray[np.float64], Clock, str]:
-    """Spread the packets over the stated duration, or at the nominal rate: times, float64 [T], clock and source."""
+    """Spreads the packets over the stated duration, or at the nominal rate: times, float64 [T], clock and source."""
     duration = arrays.get("duration_ms")
     if duration is not None and duration.dtype.kind in "fiu" and duration.ndim == 0:
         rate_hz = 1000 * count / max(float(duration), 1e-9)

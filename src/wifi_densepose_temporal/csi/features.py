@@ -30,7 +30,7 @@ from wifi_densepose_temporal.errors import (
 if TYPE_CHECKING:
     from wifi_densepose_temporal.csi.capture import Capture
 
-_log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 # core/include/wdt_chain.h is the only place that defines the defaults.
 _WORDS = _core.chain_defaults()
@@ -65,12 +65,12 @@ class FeatureConfig:
         except (TypeError, ValueError) as error:
             raise ConfigError(f"{self}: bands must be an int and the rest numbers ({error})") from None
         if not 0.1 <= self.rate_hz <= 10_000:
-            raise ConfigError(f"rate_hz={self.rate_hz} must be between 0.1 and 10000 frames a second")
+            raise ConfigError(f"rate_hz={self.rate_hz}; expected 0.1 to 10000 frames a second")
         if not 1 <= self.bands <= _core.CHAIN_MAX_BANDS:
-            raise ConfigError(f"bands={self.bands} must be between 1 and {_core.CHAIN_MAX_BANDS}")
+            raise ConfigError(f"bands={self.bands}; expected 1 to {_core.CHAIN_MAX_BANDS}")
         for name in ("motion_time_s", "max_gap_s"):
             if not 0 < getattr(self, name) <= 4294:  # microseconds in 32 bits
-                raise ConfigError(f"{name}={getattr(self, name)} must be above 0 and at most 4294 seconds")
+                raise ConfigError(f"{name}={getattr(self, name)}; expected above 0 and at most 4294 seconds")
         broken = _core.chain_rule(self.to_words())
         if broken is not None:
             raise ConfigError(f"{self}, in microseconds {self.to_words()}: {broken}")
@@ -86,7 +86,7 @@ class FeatureConfig:
         return round(_US / self.rate_hz)
 
     def to_words(self) -> dict[str, int]:
-        """Return the fields of a blob's feature chain record, u32 by name, times rounded to microseconds."""
+        """The fields of a blob's feature chain record, u32 by name, times rounded to microseconds."""
         return {
             "version": _WORDS["version"],
             "bands": self.bands,
@@ -97,20 +97,20 @@ class FeatureConfig:
 
     @classmethod
     def from_words(cls, words: Mapping[str, int]) -> FeatureConfig:
-        """Return the configuration of a blob's feature chain record: `from_words(w).to_words() == w`.
+        """The configuration of a blob's feature chain record: `from_words(w).to_words() == w`.
 
         Raises:
             ConfigError: a field too many or too few, another version, or a value outside its range.
         """
         if set(words) != set(_WORDS):
-            raise ConfigError(f"a feature chain record has {list(_WORDS)}, got {list(words)}")
+            raise ConfigError(f"a feature chain record of {list(words)}; expected {list(_WORDS)}")
         if words["version"] != _WORDS["version"]:
             raise ConfigError(
-                f"feature chain version {words['version']}: this release knows {_WORDS['version']}; "
+                f"feature chain version {words['version']}; expected {_WORDS['version']}, which this release knows: "
                 "update the package, or export the model again with this one"
             )
         if words["period_us"] < 1:
-            raise ConfigError(f"period_us={words['period_us']} must be between 100 and 10000000")
+            raise ConfigError(f"period_us={words['period_us']}; expected 100 to 10000000")
         return cls(
             bands=words["bands"],
             rate_hz=_US / words["period_us"],
@@ -159,7 +159,7 @@ class FeatureStream:
 
     def __init__(self, config: FeatureConfig, antennas: int, subcarriers: Subcarriers):
         if not 1 <= antennas <= _core.CHAIN_MAX_ANTENNAS:
-            raise ConfigError(f"antennas={antennas} must be between 1 and {_core.CHAIN_MAX_ANTENNAS}")
+            raise ConfigError(f"antennas={antennas}; expected 1 to {_core.CHAIN_MAX_ANTENNAS}")
         assign_bands(subcarriers, config.bands)  # refuses what the chain would, and says why
         count, index = columns_of(subcarriers)
         self.config = config
@@ -167,7 +167,7 @@ class FeatureStream:
         self._chain = _core.Chain(config.to_words(), antennas, count, index)
 
     def push(self, timestamp_s: ArrayLike, packets: NDArray[np.generic]) -> Frames:
-        """Take packets in the order of their arrival; return the frames that they complete.
+        """The frames that these packets complete; packets come in the order of their arrival.
 
         Args:
             timestamp_s: scalar or [n], seconds on any clock, rounded to microseconds.
@@ -186,7 +186,7 @@ class FeatureStream:
             times, values = times[np.newaxis], values[np.newaxis]
         if times.ndim != 1 or values.shape != (times.size, *self._shape):
             raise ShapeError(
-                f"packets of shape {values.shape} at timestamps of shape {times.shape}: expected "
+                f"packets of shape {values.shape} at timestamps of shape {times.shape}; expected "
                 f"[n, {self._shape[0]}, {self._shape[1]}], that is packet, antenna, subcarrier, at [n]"
             )
         t_us = _microseconds(times)
@@ -201,7 +201,7 @@ class FeatureStream:
             ) from None
 
     def flush(self) -> Frames:
-        """Return the frame of the bin that is still open, if there is one, and end the segment.
+        """The frame of the bin that is still open, if there is one; ends the segment.
 
         Raises:
             CacheInUseError: another thread is inside this stream.
@@ -213,7 +213,7 @@ _DEFAULT = FeatureConfig()
 
 
 def extract(capture: Capture, config: FeatureConfig = _DEFAULT) -> Frames:
-    """Return the frames of a whole recording.
+    """The frames of a whole recording.
 
     Where a packet holds a single receive chain (`capture.chain`), only the packets of the most frequent one
     are used: the others saw the room through another antenna, and the mixture would look like motion.
@@ -231,7 +231,7 @@ def extract(capture: Capture, config: FeatureConfig = _DEFAULT) -> Frames:
     stream = FeatureStream(config, antennas, count if index is None else index)
     frames, last = stream.push(timestamps, amplitude), stream.flush()
     if frames.skipped_packets or frames.late_packets:
-        _log.info("%d packets skipped, %d late", frames.skipped_packets, frames.late_packets)
+        logger.info("%d packets skipped, %d late", frames.skipped_packets, frames.late_packets)
     return Frames(
         np.concatenate([frames.values, last.values]),
         np.concatenate([frames.times_s, last.times_s]),
@@ -242,7 +242,7 @@ def extract(capture: Capture, config: FeatureConfig = _DEFAULT) -> Frames:
 
 
 def features(capture: Capture, config: FeatureConfig = _DEFAULT) -> NDArray[np.float32]:
-    """Return `extract(capture, config).values`: [T, F], F = 16 with the default configuration."""
+    """`extract(capture, config).values`: [T, F], F = 16 with the default configuration."""
     return extract(capture, config).values
 
 
@@ -251,18 +251,18 @@ def _most_frequent(chain: NDArray[np.int16]) -> NDArray[np.bool_]:
     chosen = chains[counts.argmax()]
     if chains.size > 1:
         others = chain.size - counts.max()
-        _log.info("receive chain %d is used; %d packets of other chains are left out", chosen, others)
+        logger.info("receive chain %d is used; %d packets of other chains are left out", chosen, others)
     return np.asarray(chain == chosen)
 
 
 def _microseconds(timestamps_s: NDArray[np.generic]) -> NDArray[np.int64]:
     if not np.can_cast(timestamps_s.dtype, np.float64):
-        raise DtypeError(f"timestamps are {timestamps_s.dtype}: expected seconds as float64")
+        raise DtypeError(f"timestamps are {timestamps_s.dtype}; expected seconds as float64")
     seconds = timestamps_s.astype(np.float64)
     finite = np.isfinite(seconds)
     if not finite.all():
         first = int(finite.argmin())
-        raise NonFiniteError(f"timestamps[{first}] is {seconds[first]}: expected finite seconds")
+        raise NonFiniteError(f"timestamps[{first}] is {seconds[first]}; expected finite seconds")
     limit = 2.0 * _core.CHAIN_MAX_TIME_US / _US  # fits int64, and is no time to the core
     t_us: NDArray[np.int64] = np.rint(seconds.clip(-limit, limit) * _US).astype(np.int64)
     return t_us

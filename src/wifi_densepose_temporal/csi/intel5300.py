@@ -17,6 +17,9 @@ is not undone; the features divide every packet by its own gain). Scaling to the
     ...     30 groups of 3 bits + 16 bits a stream      20
 """
 
+from __future__ import annotations
+
+import re
 import struct
 from collections import Counter
 
@@ -26,11 +29,14 @@ from numpy.typing import NDArray
 
 from wifi_densepose_temporal.csi.capture import Capture
 from wifi_densepose_temporal.csi.clock import DEFAULT_RATE_HZ, measured_or_nominal, unwrap_s
+from wifi_densepose_temporal.csi.limits import check_size
+from wifi_densepose_temporal.csi.records import Format, walk
 from wifi_densepose_temporal.csi.subcarriers import INTEL20, INTEL40
 from wifi_densepose_temporal.errors import FormatError
 
 REPORT, PAYLOAD = 0xBB, 0xC1
 HEADER_BYTES = 20
+MIN_PAYLOAD_BYTES = 26
 MAX_ANTENNAS = 3
 MATRIX_BYTES_PER_STREAM, MATRIX_BYTES_EXTRA = 60, 12
 IDENTITY_PERMUTATION = 0b100100
@@ -40,48 +46,44 @@ NOISE_UNKNOWN = -127
 
 
 def starts_with_record(data: bytes) -> bool:
-    """Tell whether `data` begins with a whole, consistent record of this format."""
-    if len(data) < 3:
-        return False
-    length, code = struct.unpack_from(">HB", data)
-    if code == PAYLOAD:
-        return 24 <= length <= len(data) - 2 and starts_with_record(data[2 + length : 2 + length + 1024])
-    return code == REPORT and length <= len(data) - 2 and _is_whole(data[2 : 2 + length])
+    """Tells whether `data` begins with a whole, consistent record of this format, after payloads if need be."""
+    position = 0
+    while data[position + 2 : position + 3] == bytes([PAYLOAD]) and (size := _size(data, position)):
+        position += size
+    return _starts_report(data, position)
 
 
-def _is_whole(record: bytes) -> bool:
-    """Tell whether a report (from its code byte on) holds the matrix that its antenna numbers ask for."""
-    if len(record) < 1 + HEADER_BYTES:
+def _size(data: bytes, position: int) -> int:
+    """Bytes of the report or payload at a position, its length included; 0 where there is none."""
+    size = 2 + int.from_bytes(data[position : position + 2], "big")
+    if size < 3 or position + size > len(data):
+        return 0
+    if data[position + 2] == PAYLOAD:
+        return size if size >= MIN_PAYLOAD_BYTES else 0
+    return size if _starts_report(data, position) else 0
+
+
+def _starts_report(data: bytes, position: int) -> bool:
+    """Tells whether a report begins here that holds the matrix which its antenna numbers ask for."""
+    header = data[position : position + 3 + HEADER_BYTES]
+    if len(header) < 3 + HEADER_BYTES or header[2] != REPORT:
         return False
-    n_rx, n_tx = record[9], record[10]
-    (matrix_bytes,) = struct.unpack_from("<H", record, 17)
+    length, n_rx, n_tx = int.from_bytes(header[:2], "big"), header[11], header[12]
+    matrix_bytes = int.from_bytes(header[19:21], "little")
     return (
         1 <= n_rx <= MAX_ANTENNAS
         and 1 <= n_tx <= MAX_ANTENNAS
         and matrix_bytes == MATRIX_BYTES_PER_STREAM * n_rx * n_tx + MATRIX_BYTES_EXTRA
-        and len(record) == 1 + HEADER_BYTES + matrix_bytes
+        and length == 1 + HEADER_BYTES + matrix_bytes
+        and position + 2 + length <= len(data)
     )
 
 
-def _walk(data: bytes) -> tuple[list[bytes], int]:
-    """Return the whole reports, and how many records were damaged, cut or unknown."""
-    reports, dropped, position = [], 0, 0
-    while position < len(data):
-        length = int.from_bytes(data[position : position + 2], "big")
-        record = data[position + 2 : position + 2 + length]
-        if length == 0 or len(record) < length:
-            dropped += 1
-            break
-        if record[0] == REPORT and _is_whole(record):
-            reports.append(record)
-        elif record[0] != PAYLOAD:
-            dropped += 1
-        position += 2 + length
-    return reports, dropped
+_FORM = Format(_size, _starts_report, re.compile(rb"(?=\xbb)"), 2)
 
 
 def _with_safe_permutation(record: bytes) -> bytes:
-    """Replace an antenna permutation that is none: csiread would write outside its array."""
+    """The record, with an antenna permutation that is none replaced: csiread would write outside its array."""
     n_rx, bits = record[9], record[16]
     antennas = sorted((bits >> (2 * j)) & 3 for j in range(n_rx))
     if antennas == list(range(n_rx)):
@@ -94,7 +96,7 @@ def _is_40_mhz(record: bytes) -> bool:
 
 
 def read_intel5300(data: bytes, nominal_rate_hz: float = DEFAULT_RATE_HZ) -> Capture:
-    """Read the beamforming reports of an Intel 5300 capture.
+    """Reads the beamforming reports of an Intel 5300 capture.
 
     Packets may hold one, two or three transmit streams: the streams that every packet has are kept, and the
     metadata says how many were left out. Packets of the rarer bandwidth are dropped and counted. The antenna
@@ -106,14 +108,19 @@ def read_intel5300(data: bytes, nominal_rate_hz: float = DEFAULT_RATE_HZ) -> Cap
 
     Raises:
         FormatError: no whole report.
+        MemoryLimitError: too many packets or values.
     """
-    reports, dropped = _walk(data)
+    records, dropped, unread = walk(data, 0, _FORM)
+    reports = [record[2:] for record in records if record[2] == REPORT]
     if not reports:
-        raise FormatError("an Intel 5300 capture without one whole beamforming report (0xBB); nothing to read")
+        raise FormatError(
+            "an Intel 5300 capture without a whole record; expected at least one beamforming report (0xBB)"
+        )
     wide = Counter(map(_is_40_mhz, reports)).most_common(1)[0][0]
     kept = [record for record in reports if _is_40_mhz(record) == wide]
     n_rx, n_tx = min(record[9] for record in kept), min(record[10] for record in kept)
 
+    check_size(len(kept), n_rx * n_tx, 30)
     iq = np.empty((len(kept), n_rx * n_tx, 30), dtype=np.complex64)
     ticks = np.empty(len(kept), dtype=np.uint64)
     rssi = np.empty(len(kept), dtype=np.float32)
@@ -141,6 +148,7 @@ def read_intel5300(data: bytes, nominal_rate_hz: float = DEFAULT_RATE_HZ) -> Cap
             "tx_streams_left_out": max(record[10] for record in kept) - n_tx,
             "noise_floor_dbm": _noise_dbm(kept),
             "scaled": False,
+            "unread_bytes": unread,
             "clock_source": source,
         },
     )

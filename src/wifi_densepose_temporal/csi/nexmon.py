@@ -8,9 +8,9 @@ which csiread wants to be told. Packets of other traffic in the same pcap are sk
     u16     0x1111                                                      offset 0 after the 42
     i8, u8  RSSI in dBm and frame control (newer versions), else 0x1111       2
     u8 x6   sender's address                                            4
-    u16     sequence number; core and spatial stream, 3 bits each       10, 12
+    u16     sequence number; core in bits 0-2 and spatial stream in 3-5 10, 12
     u16     channel specification (Broadcom); chip version              14, 16
-    u32 x N samples, N = 64, 128, 256, 512 for 20, 40, 80, 160 MHz      18
+    u32 x N samples, N = 64, 128, 256 for 20, 40, 80 MHz                18
 
 A chip packs a sample as two int16 (4339, 43455c0) or as two mantissas with a common exponent (4358: 9 and 5
 bits, 4366c0: 12 and 6). The chip version tells; where it is a placeholder (0xdead has been seen), each
@@ -18,7 +18,10 @@ unpacking is tried and the one with the smoothest spectrum is taken, because nei
 alike and wrongly unpacked ones are not. The metadata then says that the chip was guessed.
 """
 
+from __future__ import annotations
+
 import logging
+import re
 import struct
 from collections import Counter
 from typing import NamedTuple
@@ -29,6 +32,9 @@ from numpy.typing import NDArray
 
 from wifi_densepose_temporal.csi.capture import Capture
 from wifi_densepose_temporal.csi.clock import DEFAULT_RATE_HZ, measured_or_nominal
+from wifi_densepose_temporal.csi.limits import check_size
+from wifi_densepose_temporal.csi.records import Format, walk
+from wifi_densepose_temporal.csi.senders import main_sender
 from wifi_densepose_temporal.csi.subcarriers import ascending, fft_order
 from wifi_densepose_temporal.errors import FormatError
 
@@ -43,12 +49,11 @@ PCAP_MAGIC = {
 }
 FILE_HEADER_BYTES, PACKET_HEADER_BYTES, NETWORK_BYTES, HEADER_BYTES = 24, 16, 42, 18
 MAX_PACKET_BYTES = 1 << 16
-SAMPLES = {64: 20, 128: 40, 256: 80, 512: 160}  # samples: bandwidth in MHz
+SAMPLES = {64: 20, 128: 40, 256: 80}  # samples: bandwidth in MHz
 MAX_TRAILER_BYTES = 16  # a frame check sequence or padding after the samples
 PLAIN_MAGIC = b"\x11\x11\x11\x11"
 CHIPS = {1: "4339", 3: "4358", 101: "43455c0", 106: "4366c0"}  # chip version field: csiread's name
-FLOAT_CHIPS = ("4358", "4366c0")
-MAX_FLOAT_SAMPLES = 256  # csiread unpacks these into a buffer of fixed size
+GUESSES = ("43455c0", "4358", "4366c0")  # one of each packing
 GUESS_PACKETS = 64
 
 
@@ -59,26 +64,33 @@ class _Packet(NamedTuple):
 
 
 def is_pcap(data: bytes) -> bool:
-    """Tell whether `data` begins like a classic pcap file."""
+    """Tells whether `data` begins like a classic pcap file."""
     return data[:4] in PCAP_MAGIC
 
 
-def _walk(data: bytes) -> tuple[list[_Packet], int, int]:
-    """Return the whole CSI packets, how many were damaged or cut, and how many held other traffic."""
+def _form(order: str) -> Format:
+    def size(data: bytes, position: int) -> int:
+        if position + PACKET_HEADER_BYTES > len(data):
+            return 0
+        (captured,) = struct.unpack_from(order + "I", data, position + 8)
+        end = position + PACKET_HEADER_BYTES + captured
+        return PACKET_HEADER_BYTES + captured if 0 < captured <= MAX_PACKET_BYTES and end <= len(data) else 0
+
+    def starts(data: bytes, position: int) -> bool:
+        magic = position + PACKET_HEADER_BYTES + NETWORK_BYTES
+        return data[magic : magic + 2] == b"\x11\x11" and size(data, position) > 0
+
+    return Format(size, starts, re.compile(b"(?=NEXMON)"), PACKET_HEADER_BYTES + 6)
+
+
+def _parse(data: bytes) -> tuple[list[_Packet], int, int, int]:
+    """The whole CSI packets; how many were damaged or cut; how many held other traffic; unread bytes at the end."""
     order, _ = PCAP_MAGIC[data[:4]]
-    packets, dropped, other, position = [], 0, 0, FILE_HEADER_BYTES
-    while position < len(data):
-        header = data[position : position + PACKET_HEADER_BYTES]
-        if len(header) < PACKET_HEADER_BYTES:
-            dropped += 1
-            break
-        sec, fraction, captured, _ = struct.unpack(order + "IIII", header)
-        position += PACKET_HEADER_BYTES
-        if captured > MAX_PACKET_BYTES or position + captured > len(data):
-            dropped += 1
-            break
-        packet = data[position : position + captured]
-        position += captured
+    records, dropped, unread = walk(data, FILE_HEADER_BYTES, _form(order))
+    packets, other = [], 0
+    for record in records:
+        sec, fraction, captured, _ = struct.unpack_from(order + "IIII", record)
+        packet = record[PACKET_HEADER_BYTES:]
         if packet[6:12] != b"NEXMON":
             other += 1
         elif (samples := _samples(captured)) and packet[42:44] == b"\x11\x11":
@@ -86,17 +98,17 @@ def _walk(data: bytes) -> tuple[list[_Packet], int, int]:
             packets.append(_Packet(sec, fraction, packet[NETWORK_BYTES:end]))
         else:
             dropped += 1
-    return packets, dropped, other
+    return packets, dropped, other, unread
 
 
 def _samples(captured: int) -> int | None:
-    """Return the number of samples in a packet of `captured` bytes, None where it is no possible one."""
+    """The number of samples in a packet of `captured` bytes, None where it is no possible one."""
     payload = captured - NETWORK_BYTES - HEADER_BYTES
     return next((n for n in SAMPLES if 4 * n <= payload <= 4 * n + MAX_TRAILER_BYTES), None)
 
 
 def _unpack(packets: list[_Packet], chip: str, samples: int) -> NDArray[np.complex64]:
-    """Return complex64 [T, samples], in the order of the buffer."""
+    """The samples, complex64 [T, samples], in the order of the buffer."""
     decoder = csiread.Nexmon(None, chip, SAMPLES[samples], if_report=False)
     csi = np.empty((len(packets), samples), dtype=np.complex64)
     for i, packet in enumerate(packets):
@@ -107,7 +119,7 @@ def _unpack(packets: list[_Packet], chip: str, samples: int) -> NDArray[np.compl
 
 
 def _roughness(csi: NDArray[np.complex64]) -> float:
-    """Return how unlike neighbouring columns are: 0 for a smooth spectrum, about 1 for a random or empty one.
+    """How unlike neighbouring columns are: 0 for a smooth spectrum, about 1 for a random or empty one.
 
     This is von Neumann's ratio of log amplitude, the mean squared step over twice the variance, as a median over
     the packets.
@@ -119,51 +131,49 @@ def _roughness(csi: NDArray[np.complex64]) -> float:
 
 
 def _chip(packets: list[_Packet], samples: int) -> tuple[str, bool]:
-    """Return the chip, and whether it was guessed.
-
-    Raises:
-        FormatError: a chip whose samples csiread cannot unpack at this bandwidth.
-    """
+    """The chip, and whether it was guessed."""
     versions = Counter(struct.unpack_from("<H", packet.body, 16)[0] for packet in packets)
     version = versions.most_common(1)[0][0]
     chip = CHIPS.get(version)
-    if chip in FLOAT_CHIPS and samples > MAX_FLOAT_SAMPLES:
-        raise FormatError(f"a Nexmon capture of a {chip} with {samples} subcarriers; at most 256 can be unpacked")
     if chip:
         return chip, False
-    candidates = ["43455c0", *(FLOAT_CHIPS if samples <= MAX_FLOAT_SAMPLES else ())]
     probe = packets[:GUESS_PACKETS]
-    chip = min(candidates, key=lambda name: _roughness(_unpack(probe, name, samples)))
+    chip = min(GUESSES, key=lambda name: _roughness(_unpack(probe, name, samples)))
     logger.warning("Nexmon chip version %#06x is unknown: samples unpacked like those of a %s", version, chip)
     return chip, True
 
 
 def read_nexmon(data: bytes, nominal_rate_hz: float = DEFAULT_RATE_HZ) -> Capture:
-    """Read the CSI packets of a Nexmon pcap, one row a packet, one antenna a row.
+    """Reads the CSI packets of a Nexmon pcap, one row a packet, one antenna a row.
 
-    Packets of a rarer bandwidth are dropped and counted. `chain` says which receive core and spatial stream a
-    row holds. Columns run from -N/2 to N/2-1; the buffer is in FFT order. Null subcarriers, DC and guard
-    bands are in the file and are kept; the 43455c0 leaves garbage in them.
+    Only the most frequent sender's packets are kept, because a mixture of links looks like motion; the metadata
+    says how many there were of others (`other_senders_packets`). Packets of a rarer bandwidth are dropped and
+    counted. `chain` says which receive core and spatial stream a row holds. Columns run from -N/2 to N/2-1; the
+    buffer is in FFT order. Null subcarriers, DC and guard bands are in the file and are kept; the 43455c0 leaves
+    garbage in them.
 
     Args:
         data: the file.
         nominal_rate_hz: used only where the file's clock stands still.
 
     Raises:
-        FormatError: no pcap, no CSI packet, or a chip whose samples cannot be unpacked.
+        FormatError: no pcap, no CSI packet.
+        MemoryLimitError: too many packets or values.
     """
     if not is_pcap(data):
-        raise FormatError(f"a Nexmon capture is a pcap, but the file begins with {data[:4].hex(' ')}")
-    packets, dropped, other = _walk(data)
+        raise FormatError(f"a Nexmon capture is a pcap; expected the magic number of one, got {data[:4].hex(' ')}")
+    packets, dropped, other, unread = _parse(data)
     if not packets:
-        raise FormatError(f"a pcap of {other} packets of other traffic and no whole Nexmon CSI packet")
-    size = Counter(len(packet.body) for packet in packets).most_common(1)[0][0]
-    kept = [packet for packet in packets if len(packet.body) == size]
+        raise FormatError(f"a pcap of {other} packets of other traffic ; expected at least one whole Nexmon CSI packet")
+    mine, sender = main_sender(packets, lambda packet: packet.body[4:10].hex(":"))
+    size = Counter(len(packet.body) for packet in mine).most_common(1)[0][0]
+    kept = [packet for packet in mine if len(packet.body) == size]
     samples = (size - HEADER_BYTES) // 4
+    check_size(len(kept), 1, samples)
     chip, guessed = _chip(kept, samples)
     index = fft_order(samples)
     columns = ascending(index)
-    core_spatial = np.array([packet.body[12] | packet.body[13] for packet in kept], dtype=np.int16)
+    core_spatial = np.array([struct.unpack_from("<H", packet.body, 12)[0] & 0x3F for packet in kept], dtype=np.int16)
     seconds = _times_s(kept, PCAP_MAGIC[data[:4]][1])
     timestamps, clock, source = measured_or_nominal(seconds, "pcap", nominal_rate_hz)
     channel = struct.unpack_from("<H", kept[0].body, 14)[0]
@@ -174,29 +184,30 @@ def read_nexmon(data: bytes, nominal_rate_hz: float = DEFAULT_RATE_HZ) -> Captur
         _unpack(kept, chip, samples)[:, np.newaxis, columns],
         rssi=_rssi_dbm(kept),
         subcarriers=index[columns],
-        dropped_lines=dropped + len(packets) - len(kept),
-        chain=(core_spatial & 7) * np.int16(4) + (core_spatial >> 3 & 7),
+        dropped_lines=dropped + len(mine) - len(kept),
+        chain=(core_spatial & 7) * np.int16(4) + (core_spatial >> 3),
         metadata={
             "chip": chip,
             "chip_guessed": guessed,
             "bandwidth_mhz": SAMPLES[samples],
             "channel": channel & 0xFF,
             "chanspec": f"{channel:#06x}",
-            "mac": kept[0].body[4:10].hex(":"),
+            **sender,
             "other_packets": other,
+            "unread_bytes": unread,
             "clock_source": source,
         },
     )
 
 
 def _times_s(packets: list[_Packet], per_second: int) -> NDArray[np.float64]:
-    """Return seconds since the first packet, float64 [T]; in integers first, which lose nothing."""
+    """Seconds since the first packet, float64 [T]; in integers first, which lose nothing."""
     first = packets[0]
     return np.array([(packet.sec - first.sec) + (packet.fraction - first.fraction) / per_second for packet in packets])
 
 
 def _rssi_dbm(packets: list[_Packet]) -> NDArray[np.float32] | None:
-    """Return float32 [T], or None for captures of the older version, which has no RSSI."""
+    """RSSI in dBm, float32 [T], or None for captures of the older version, which has no RSSI."""
     if all(packet.body[2:4] == b"\x11\x11" for packet in packets):
         return None
     return np.array([packet.body[2] for packet in packets], dtype=np.uint8).view(np.int8).astype(np.float32)

@@ -8,12 +8,15 @@ Other devices (Intel 5300 and AX210, USRP) are refused: there was no recording t
 
     frame    u32 length of the rest, u32 0x20150315, u16 version 1, u8 segments
     segment  u32 length of the rest, u8 length of the name, name, u16 version, content
-    RxSBasic u16 device, u64 time in microseconds, ... RSSI
+    RxSBasic u16 device, u64 time in microseconds (the chip counts 32 bits), ... RSSI
     CSI      u16 device, i8 packet format, u16 bandwidth in MHz, u64 carrier in Hz, u64 sampling rate,
              u32 spacing, u16 tones, u8 streams, antennas, extra streams, [v3: u16 number of CSI], u8 antennas
              used, [v2: i16 offset of the subcarriers], u32 bytes, samples of 10-bit pairs
 """
 
+from __future__ import annotations
+
+import re
 import struct
 import tempfile
 from collections import Counter
@@ -25,7 +28,9 @@ import csiread
 import numpy as np
 
 from wifi_densepose_temporal.csi.capture import Capture
-from wifi_densepose_temporal.csi.clock import DEFAULT_RATE_HZ, measured_or_nominal, unwrap_s
+from wifi_densepose_temporal.csi.clock import DEFAULT_RATE_HZ, measured_or_nominal, unwrap_narrow_s
+from wifi_densepose_temporal.csi.limits import check_size
+from wifi_densepose_temporal.csi.records import Format, walk
 from wifi_densepose_temporal.csi.subcarriers import HT20, HT40
 from wifi_densepose_temporal.errors import FileError, FormatError
 
@@ -37,6 +42,7 @@ QCA9300 = 0x9300
 HT = 1
 TONES = {20: (56, HT20), 40: (114, HT40)}  # bandwidth in MHz: tones and their indices
 MAX_ANTENNAS = 3
+MAX_FRAME_BYTES = 1 << 20  # a frame holds one packet, its matrix and some headers
 BITS_PER_VALUE = 20
 TAIL_BYTES = 64  # zeros where csiread looks for the packet's own headers
 
@@ -54,12 +60,12 @@ class _Foreign(NamedTuple):
 
 
 def starts_with_record(data: bytes) -> bool:
-    """Tell whether `data` begins with a frame header of this format."""
+    """Tells whether `data` begins with a frame header of this format."""
     return len(data) >= FRAME_HEADER.size and FRAME_HEADER.unpack_from(data)[1] == MAGIC
 
 
 def _segments(frame: bytes, count: int) -> Iterator[tuple[str, int, bytes, bytes]]:
-    """Yield name, version, content and all bytes of each segment, up to the first that does not fit."""
+    """Yields name, version, content and all bytes of each segment, up to the first that does not fit."""
     position = FRAME_HEADER.size
     for _ in range(count):
         if position + 5 > len(frame):
@@ -79,9 +85,9 @@ def _segments(frame: bytes, count: int) -> Iterator[tuple[str, int, bytes, bytes
 
 
 def _parse(frame: bytes) -> _Frame | _Foreign | None:
-    """Check one frame; None where it is damaged or holds no CSI."""
-    _, magic, version, count = FRAME_HEADER.unpack_from(frame)
-    if magic != MAGIC or version != 1:
+    """A checked frame; None where it is damaged or holds no CSI."""
+    _, _, version, count = FRAME_HEADER.unpack_from(frame)
+    if version != 1:
         return None
     found = {name: (version, content, raw) for name, version, content, raw in _segments(frame, count)}
     if "RxSBasic" not in found or "CSI" not in found:
@@ -104,27 +110,25 @@ def _parse(frame: bytes) -> _Frame | _Foreign | None:
     return _Frame((width_mhz, offset), n_rx, n_tx, carrier_hz, basic_raw + csi_raw)
 
 
-def _walk(data: bytes) -> tuple[list[_Frame], int, Counter[int]]:
-    """Return the frames, how many were damaged, cut or foreign, and the devices of the foreign ones."""
-    frames, dropped, devices, position = [], 0, Counter[int](), 0
-    while position < len(data):
-        length = 4 + int.from_bytes(data[position : position + 4], "little")
-        frame = data[position : position + length]
-        if len(frame) < length or length < FRAME_HEADER.size:
-            dropped += 1
-            break
-        parsed = _parse(frame)
-        if isinstance(parsed, _Frame):
-            frames.append(parsed)
-        else:
-            dropped += 1
-            devices.update([parsed.device] if parsed else [])
-        position += length
-    return frames, dropped, devices
+def _size(data: bytes, position: int) -> int:
+    """Bytes of the frame at a position; 0 where there is no frame header or the file ends before the frame does."""
+    if position + FRAME_HEADER.size > len(data):
+        return 0
+    length, magic, _, _ = FRAME_HEADER.unpack_from(data, position)
+    whole = magic == MAGIC and FRAME_HEADER.size <= 4 + length <= min(MAX_FRAME_BYTES, len(data) - position)
+    return 4 + length if whole else 0
+
+
+_FORM = Format(
+    _size,
+    lambda data, position: _size(data, position) > 0,
+    re.compile(b"(?=" + re.escape(MAGIC.to_bytes(4, "little")) + b")"),
+    4,
+)
 
 
 def _decode(frames: list[_Frame], tones: int) -> csiread.Picoscenes:
-    """Let csiread read frames that hold two checked segments each, and nothing else."""
+    """What csiread reads of frames that hold two checked segments each, and nothing else."""
     n_tx = max(frame.n_tx for frame in frames)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "checked.csi"
@@ -138,7 +142,7 @@ def _decode(frames: list[_Frame], tones: int) -> csiread.Picoscenes:
 
 
 def read_picoscenes(data: bytes, nominal_rate_hz: float = DEFAULT_RATE_HZ) -> Capture:
-    """Read the QCA9300 frames of a PicoScenes file.
+    """Reads the QCA9300 frames of a PicoScenes file.
 
     Frames of the rarer bandwidth are dropped and counted; of the antennas and streams, those that every kept
     frame has are returned. The antenna axis is receive antenna * streams kept + stream.
@@ -149,25 +153,32 @@ def read_picoscenes(data: bytes, nominal_rate_hz: float = DEFAULT_RATE_HZ) -> Ca
 
     Raises:
         FormatError: no whole frame, or only frames of devices that are not read.
+        MemoryLimitError: too many packets or values.
         FileError: no temporary file can be written.
     """
-    frames, dropped, devices = _walk(data)
+    records, dropped, unread = walk(data, 0, _FORM)
+    parsed = [_parse(record) for record in records]
+    frames = [frame for frame in parsed if isinstance(frame, _Frame)]
+    devices = Counter(frame.device for frame in parsed if isinstance(frame, _Foreign))
     if not frames and devices:
         device = devices.most_common(1)[0][0]
-        raise FormatError(f"a PicoScenes capture of device {device:#06x}; only the QCA9300 (0x9300) is read")
+        raise FormatError(
+            f"a PicoScenes capture of device {device:#06x}; expected the QCA9300 (0x9300), the only one that is read"
+        )
     if not frames:
-        raise FormatError("a PicoScenes capture without one whole frame that holds CSI; nothing to read")
+        raise FormatError("a PicoScenes capture without a whole frame; expected at least one that holds CSI")
     kind = Counter(frame.kind for frame in frames).most_common(1)[0][0]
     kept = [frame for frame in frames if frame.kind == kind]
     n_rx, n_tx = min(frame.n_rx for frame in kept), min(frame.n_tx for frame in kept)
     tones, index = TONES[kind[0]]
+    check_size(len(kept), MAX_ANTENNAS * max(frame.n_tx for frame in kept), tones)
     try:
         raw = _decode(kept, tones).raw
     except OSError as error:
         raise FileError(f"cannot write a temporary file for the PicoScenes parser: {error}") from error
     matrix = raw["CSI"]["CSI"][:, :, :n_rx, :n_tx]
     iq = matrix.reshape(len(kept), tones, n_rx * n_tx).transpose(0, 2, 1).astype(np.complex64)
-    seconds = unwrap_s(raw["RxSBasic"]["Timestamp"].astype(np.uint64), 64, 1e-6)
+    seconds = unwrap_narrow_s(raw["RxSBasic"]["Timestamp"].astype(np.uint64), 1e-6)
     timestamps, clock, source = measured_or_nominal(seconds, "RxSBasic", nominal_rate_hz)
     return Capture.from_iq(
         "picoscenes",
@@ -176,7 +187,7 @@ def read_picoscenes(data: bytes, nominal_rate_hz: float = DEFAULT_RATE_HZ) -> Ca
         np.ascontiguousarray(iq),
         rssi=raw["RxSBasic"]["RSSI"].astype(np.float32),
         subcarriers=(index + np.int16(kind[1])).astype(np.int16),
-        dropped_lines=dropped + len(frames) - len(kept),
+        dropped_lines=dropped + len(parsed) - len(kept),
         metadata={
             "chip": "QCA9300",
             "bandwidth_mhz": kind[0],
@@ -185,6 +196,7 @@ def read_picoscenes(data: bytes, nominal_rate_hz: float = DEFAULT_RATE_HZ) -> Ca
             "tx_streams": n_tx,
             "tx_streams_left_out": max(frame.n_tx for frame in kept) - n_tx,
             "noise_floor_dbm": float(np.median(raw["RxSBasic"]["NoiseFloor"])),
+            "unread_bytes": unread,
             "clock_source": source,
         },
     )

@@ -1,9 +1,11 @@
 """Which OFDM subcarrier each column of a capture is: index tables, and the order of 64-column buffers.
 
 An index counts subcarriers from the carrier: 0 is DC, negative is below. Tables are those of IEEE Std
-802.11-2020: legacy 20 MHz (17.3), HT (19.3), VHT (21.3), HE (27.3), and the 30-of-56 and 30-of-114 groupings
+802.11-2020: legacy 20 MHz (17.3), HT (19.3), VHT (21.3), and the 30-of-56 and 30-of-114 groupings
 of 9.4.1.28 that the Intel 5300 reports. Readers hand columns out in ascending index.
 """
+
+from __future__ import annotations
 
 from collections.abc import Sequence
 
@@ -14,7 +16,7 @@ Index = NDArray[np.int16]
 
 
 def _both_sides(*positive: tuple[int, int]) -> Index:
-    """Return all k and -k, ascending, for k in the given inclusive ranges."""
+    """All k and -k, ascending, for k in the given inclusive ranges."""
     upper = np.concatenate([np.arange(first, last + 1) for first, last in positive])
     return np.concatenate([-upper[::-1], upper]).astype(np.int16)
 
@@ -23,11 +25,8 @@ LEGACY20 = _both_sides((1, 26))  # 52: data and pilots
 HT20 = _both_sides((1, 28))  # 56: data and pilots
 HT20_DATA = _both_sides((1, 6), (8, 20), (22, 28))  # 52: without the pilots at 7 and 21
 HT40 = _both_sides((2, 58))  # 114
-VHT80 = _both_sides((2, 122))  # 242; HE at 20 MHz has the same indices at a quarter of the spacing
+VHT80 = _both_sides((2, 122))  # 242
 VHT160 = _both_sides((6, 126), (130, 250))  # 484
-HE40 = _both_sides((3, 244))  # 484
-HE80 = _both_sides((3, 500))  # 996
-HE160 = _both_sides((12, 509), (515, 1012))  # 1992
 
 INTEL20 = np.array([*range(-28, -1, 2), -1, *range(1, 28, 2), 28], dtype=np.int16)  # 30 of HT20
 INTEL40 = np.arange(-58, 59, 4, dtype=np.int16)  # 30 of HT40
@@ -36,12 +35,12 @@ _BY_COUNT = {52: HT20_DATA, 56: HT20, 114: HT40, 242: VHT80}
 
 
 def by_count(count: int) -> Index | None:
-    """Return the indices that a file of `count` amplitude columns most plausibly has, or None."""
+    """The indices that a file of `count` amplitude columns most plausibly has, or None."""
     return _BY_COUNT.get(count)
 
 
 def fft_order(count: int) -> Index:
-    """Return the indices of a buffer in FFT order: 0, 1, ... count/2-1, -count/2, ... -1."""
+    """The indices of a buffer in FFT order: 0, 1, ... count/2-1, -count/2, ... -1."""
     columns = np.arange(count)
     return np.where(columns < count // 2, columns, columns - count).astype(np.int16)
 
@@ -53,7 +52,7 @@ _GUARD_RATIO = 0.25
 
 
 def order_of_64(amplitude: NDArray[np.float32]) -> Index | None:
-    """Tell whether 64 columns are in FFT order or run from -32 to 31, by where the guard band is silent.
+    """Tells whether 64 columns are in FFT order or run from -32 to 31, by where the guard band is silent.
 
     Columns 0 and 1 are not looked at: the ESP32 may leave garbage in the first four bytes of a buffer.
 
@@ -73,5 +72,5 @@ def order_of_64(amplitude: NDArray[np.float32]) -> Index | None:
 
 
 def ascending(index: Index) -> Sequence[int]:
-    """Return the column order that makes `index` ascending."""
+    """The column order that makes `index` ascending."""
     return [int(column) for column in np.argsort(index, kind="stable")]

@@ -37,7 +37,7 @@ def windows(frames: NDArray[Item], length: int, hop: int = 1) -> NDArray[Item]:
     """
     length, hop = _at_least_one("length", length), _at_least_one("hop", hop)
     if frames.ndim != 2:
-        raise ShapeError(f"frames have shape {frames.shape}: expected [T, F]")
+        raise ShapeError(f"frames have shape {frames.shape}; expected [T, F]")
     count = max(0, (frames.shape[0] - length) // hop + 1)
     if count == 0:
         empty = np.empty((0, length, frames.shape[1]), frames.dtype)
@@ -53,5 +53,5 @@ def _at_least_one(name: str, value: Any) -> int:
     except TypeError:
         whole = 0
     if whole < 1:
-        raise ConfigError(f"{name}={value!r} must be a whole number of at least 1")
+        raise ConfigError(f"{name}={value!r}; expected a whole number of at least 1")
     return whole

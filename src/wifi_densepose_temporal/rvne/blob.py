@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING, Literal, cast, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -84,27 +84,30 @@ class WeightBlob:
         Raises:
             BlobError: one of its children, for whatever `WeightBlobView.parse` would refuse.
             DtypeError: the weights' dtype is not the header's.
-            ConfigError: the header is no WeightBlobHeader.
+            ConfigError: the header is no WeightBlobHeader, or its dtype none of the two.
         """
         if not isinstance(self.header, WeightBlobHeader):
             raise errors.ConfigError(f"header is {type(self.header).__name__}; expected a WeightBlobHeader")
+        records = tuple(self.records)
+        if self.header.dtype not in get_args(BlobDtype):
+            raise errors.ConfigError(f"header.dtype is {self.header.dtype!r}; expected float32 or float16")
         weights = np.asarray(self.weights)
         if weights.dtype.name != self.header.dtype:
             raise errors.DtypeError(
                 f"the weights are {weights.dtype} and the header says {self.header.dtype}; convert one of them"
             )
         payload = np.ascontiguousarray(weights, weights.dtype.newbyteorder("<")).tobytes()
-        body = self._header_bytes(len(payload)) + payload
-        if self.records:
-            if not all(isinstance(record, Record) for record in self.records):
+        body = self._header_bytes(len(payload), bool(records)) + payload
+        if records:
+            if not all(isinstance(record, Record) for record in records):
                 raise errors.BlobRecordError("records holds something that is no Record; make them with rvne.records")
-            records = b"".join(record.serialize() for record in self.records)
-            body += len(records).to_bytes(4, "little") + records
+            section = b"".join(record.serialize() for record in records)
+            body += len(section).to_bytes(4, "little") + section
         blob = body + _core.crc32(np.frombuffer(body, np.uint8)).to_bytes(4, "little")
         WeightBlobView.parse(blob)
         return blob
 
-    def _header_bytes(self, weights_len: int) -> bytes:
+    def _header_bytes(self, weights_len: int, has_records: bool) -> bytes:
         header = self.header
         try:
             return _core.write_header(
@@ -116,7 +119,7 @@ class WeightBlob:
                 header.n_classes,
                 weights_len,
                 header.dtype == "float16",
-                bool(self.records),
+                has_records,
             )
         except TypeError:  # a size beyond its field
             raise errors.BlobDimsError(f"{header} with {weights_len} bytes; expected sizes below 65536") from None

@@ -82,7 +82,7 @@ def feature_scale(mean: ArrayLike, scale: ArrayLike) -> Record:
 
 def input_projection(weight: ArrayLike, bias: ArrayLike, dtype: str) -> Record:
     """Projection `[F, input_dim]` with bias `[input_dim]` from features to the model's width."""
-    words = {"features": _rows_columns(weight)[0]}
+    words = {"features": _affine_sizes((weight, bias))[0]}
     payload = _words("input_projection", words) + _tensor(weight, dtype) + _tensor(bias, dtype)
     return _record("input_projection", payload)
 
@@ -91,8 +91,15 @@ def feed_forward(blocks: Sequence[Affine], activation: str, dtype: str) -> Recor
     """One `(W1 [input_dim, hidden], W2 [hidden, input_dim])` per layer; activation `"relu"` or `"silu"`."""
     if not blocks:
         raise BlobRecordError("feed-forward blocks of no layer; give one (W1, W2) per layer")
+    width, hidden = _rows_columns(blocks[0][0])
+    for inward, outward in blocks:
+        if (_rows_columns(inward), _rows_columns(outward)) != ((width, hidden), (hidden, width)):
+            raise BlobRecordError(
+                f"a feed-forward block of {np.shape(inward)} and {np.shape(outward)}; "
+                f"expected ({width}, {hidden}) and ({hidden}, {width})"
+            )
     words = {
-        "hidden": _rows_columns(blocks[0][0])[1],
+        "hidden": hidden,
         "activation": _number(_core.ACTIVATIONS, activation, "activation"),
     }
     flat = np.concatenate([np.ravel(np.asarray(weight)) for block in blocks for weight in block])
@@ -103,7 +110,11 @@ def embedding_projection(layers: Sequence[Affine], dtype: str) -> Record:
     """One or two `(weight [in, out], bias [out])`, with ReLU between two, from pooled vector to embedding."""
     if len(layers) not in (1, 2):
         raise BlobRecordError(f"an embedding projection of {len(layers)} layers; expected 1 or 2")
-    sizes = [_rows_columns(weight) for weight, _ in layers]
+    sizes = [_affine_sizes(layer) for layer in layers]
+    if sizes[0][1] != sizes[-1][0] and len(layers) == 2:
+        raise BlobRecordError(
+            f"an embedding projection of {sizes[0]} and {sizes[1]}; expected the inner sizes to agree"
+        )
     words = {"input": sizes[0][0], "hidden": sizes[0][1] if len(layers) == 2 else 0, "output": sizes[-1][1]}
     tensors = b"".join(_tensor(tensor, dtype) for layer in layers for tensor in layer)
     return _record("embedding_projection", _words("embedding_projection", words) + tensors)
@@ -182,6 +193,13 @@ def _rows_columns(weight: ArrayLike) -> tuple[int, int]:
     if len(shape) != 2:
         raise BlobRecordError(f"a weight of shape {shape}; expected [in, out]")
     return shape[0], shape[1]
+
+
+def _affine_sizes(layer: Affine) -> tuple[int, int]:
+    sizes = _rows_columns(layer[0])
+    if np.shape(layer[1]) != (sizes[1],):
+        raise BlobRecordError(f"a weight of shape {sizes} with a bias of {np.shape(layer[1])}; expected ({sizes[1]},)")
+    return sizes
 
 
 def _record(name: str, payload: bytes) -> Record:
