@@ -101,7 +101,7 @@ def _cells(row: SpeedupRow) -> list[object]:
         f"{row.sparse_ms:.3f}",
         f"{row.dense_ms:.3f}",
         f"{row.speedup:.2f}x",
-        f"{row.sparse_edges:,}",
-        f"{row.dense_edges:,}",
+        row.sparse_edges,
+        row.dense_edges,
         f"{row.edge_ratio:.2f}x",
     ]
