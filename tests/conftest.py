@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from wifi_densepose_temporal import TemporalModel, init_random_blob
+
 # A slow machine is no failure: timing is never a test here.
 settings.register_profile("project", deadline=None)
 settings.load_profile("project")
@@ -21,3 +23,9 @@ def shared() -> Path:
         if not (SHARED / part).is_dir():
             pytest.skip(f"needs the goldens and recordings in {SHARED.name}/ beside the repository; no {part}/ there")
     return SHARED
+
+
+@pytest.fixture(scope="session")
+def reference_blob_model() -> TemporalModel:
+    """The reference blob as a model; running it changes nothing."""
+    return TemporalModel.from_bytes(init_random_blob())

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tests import reference
-from wifi_densepose_temporal import TemporalHeadConfig, WeightBlob, WeightBlobHeader
-from wifi_densepose_temporal.rvne import records
+from wifi_densepose_temporal import TemporalHeadConfig, TemporalModel, WeightBlob, WeightBlobHeader
+from wifi_densepose_temporal.rvne import Record, records
 
 Float64 = NDArray[np.float64]
 Affine = tuple[NDArray[Any], NDArray[Any]]
@@ -116,3 +116,27 @@ def random_model(rng: np.random.Generator, config: TemporalHeadConfig, **options
     model.feed_forward = [(weights(width, hidden), weights(hidden, width)) for _ in range(layers)]
     model.embedding = [(weights(pooled, 13), weights(13)), (weights(13, 6), weights(6))]
     return model
+
+
+SMALL = TemporalHeadConfig(
+    "sparse_gqa", q_heads=4, kv_heads=2, head_dim=6, window=5, block_size=3, global_tokens=(0, 9)
+)
+
+
+def normal(shape: tuple[int, ...], seed: int = 0) -> NDArray[np.float32]:
+    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+
+
+def tiny(*extra: Record, classifier: Any = ((1, 0), (0, 1))) -> bytes:
+    """A one-layer model of two features whose logits are the pooled frame, with these records."""
+    zero = np.zeros(2, np.float32)
+    weights = np.concatenate([zero, zero, zero, zero, np.ravel(classifier)]).astype(np.float32)
+    return WeightBlob(WeightBlobHeader(2, 1, 1, 1, 1, 2), weights, extra).serialize()
+
+
+def check(model: ReferenceModel, frames: NDArray[np.float32], tolerance: float = 2e-5) -> None:
+    """Predict equals the float64 reference; logits are of order 1 and go through two layers in float32."""
+    logits, embedding = model.predict(frames)
+    prediction = TemporalModel.from_bytes(model.blob()).predict(frames)
+    np.testing.assert_allclose(prediction.logits, logits, atol=tolerance * max(1, np.abs(logits).max()), rtol=0)
+    np.testing.assert_allclose(prediction.embedding, embedding, atol=tolerance, rtol=0)

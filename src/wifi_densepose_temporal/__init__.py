@@ -4,8 +4,41 @@ from importlib.metadata import version
 
 from wifi_densepose_temporal.cache import KvCache
 from wifi_densepose_temporal.config import TemporalHeadConfig
-from wifi_densepose_temporal.csi import Capture, FeatureConfig, extract, features, read_capture, windows
-from wifi_densepose_temporal.errors import TemporalError
+from wifi_densepose_temporal.csi import (
+    Capture,
+    FeatureConfig,
+    FeatureStream,
+    Frames,
+    extract,
+    features,
+    read_capture,
+    windows,
+)
+from wifi_densepose_temporal.errors import (
+    BlobCrcError,
+    BlobDegenerateError,
+    BlobDimsError,
+    BlobError,
+    BlobFlagsError,
+    BlobHeadRatioError,
+    BlobLengthError,
+    BlobMagicError,
+    BlobModelError,
+    BlobRecordError,
+    BlobTooShortError,
+    BlobVersionError,
+    CacheFullError,
+    CacheInUseError,
+    ConfigError,
+    DtypeError,
+    FileError,
+    FormatError,
+    MemoryLimitError,
+    MissingExtraError,
+    NonFiniteError,
+    ShapeError,
+    TemporalError,
+)
 from wifi_densepose_temporal.head import AetherTemporalHead
 from wifi_densepose_temporal.model import Prediction, Stream, TemporalModel
 from wifi_densepose_temporal.rvne import WeightBlob, WeightBlobHeader, WeightBlobView, init_random_blob
@@ -14,10 +47,34 @@ __version__ = version("wifi-densepose-temporal")
 
 __all__ = [
     "AetherTemporalHead",
+    "BlobCrcError",
+    "BlobDegenerateError",
+    "BlobDimsError",
+    "BlobError",
+    "BlobFlagsError",
+    "BlobHeadRatioError",
+    "BlobLengthError",
+    "BlobMagicError",
+    "BlobModelError",
+    "BlobRecordError",
+    "BlobTooShortError",
+    "BlobVersionError",
+    "CacheFullError",
+    "CacheInUseError",
     "Capture",
+    "ConfigError",
+    "DtypeError",
     "FeatureConfig",
+    "FeatureStream",
+    "FileError",
+    "FormatError",
+    "Frames",
     "KvCache",
+    "MemoryLimitError",
+    "MissingExtraError",
+    "NonFiniteError",
     "Prediction",
+    "ShapeError",
     "Stream",
     "TemporalError",
     "TemporalHeadConfig",
