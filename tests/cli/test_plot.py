@@ -10,8 +10,6 @@ import pytest
 from tests.cli.conftest import ESP32, EVERY_CAPTURE, Wdt, make_blob, wdt_process
 from wifi_densepose_temporal import FeatureConfig
 
-pytest.importorskip("matplotlib", reason="pictures need the plot extra")
-
 
 def png_size(path: Path) -> tuple[int, int]:
     content = path.read_bytes()
