@@ -73,6 +73,9 @@ void wdt_token_candidates(const wdt_head *head, ptrdiff_t i, ptrdiff_t T, wdt_ca
 /* Landmark candidates of the same query: block indices. None where landmarks are off or the head is dense. */
 void wdt_landmark_candidates(const wdt_head *head, ptrdiff_t i, ptrdiff_t T, wdt_candidates *landmarks);
 
+/* Blocks that n tokens begin, the last of which may be partial; 0 where landmarks are off or the head is dense. */
+ptrdiff_t wdt_block_count(const wdt_head *head, ptrdiff_t n);
+
 /* Number of (query, candidate) pairs per query head over a sequence of T. O(T log T). */
 int64_t wdt_edge_count(const wdt_head *head, ptrdiff_t T);
 

@@ -63,7 +63,7 @@ static float weigh(softmax_state *softmax, float score, float *restrict out, int
 
 /* Adds row j to out [D], for the query q [D]. */
 static inline void attend_row(const float *q, float scale, int D, const wdt_rows *rows, ptrdiff_t j, int half,
-                                  softmax_state *softmax, float *restrict out)
+                              softmax_state *softmax, float *restrict out)
 {
     if (half) {
         const uint16_t *key = (const uint16_t *)rows->keys + j * rows->stride;
@@ -83,7 +83,7 @@ static inline void attend_row(const float *q, float scale, int D, const wdt_rows
 }
 
 static inline void attend_rows(const float *q, float scale, int D, const wdt_rows *rows,
-                                   const wdt_candidates *candidates, int half, softmax_state *softmax, float *out)
+                               const wdt_candidates *candidates, int half, softmax_state *softmax, float *out)
 {
     for (ptrdiff_t j = candidates->begin; j < candidates->end; j++) {
         attend_row(q, scale, D, rows, j, half, softmax, out);
@@ -95,7 +95,7 @@ static inline void attend_rows(const float *q, float scale, int D, const wdt_row
 
 /* Landmarks are always float32; `half` is a constant in each call, so that the compiler makes a loop for either dtype. */
 void wdt_attend(const float *q, int D, const wdt_rows *token_rows, const wdt_candidates *tokens,
-                              const wdt_rows *landmark_rows, const wdt_candidates *landmarks, float *out)
+                const wdt_rows *landmark_rows, const wdt_candidates *landmarks, float *out)
 {
     const float scale = 1.0f / sqrtf((float)D);
     softmax_state softmax = {-INFINITY, 0.0f};

@@ -11,15 +11,10 @@
 #include "attend.h"
 #include "checked.h"
 
-static ptrdiff_t block_count(const wdt_head *head, ptrdiff_t T)
-{
-    return head->dense || !head->landmarks || T == 0 ? 0 : (T - 1) / head->block_size + 1;
-}
-
 size_t wdt_forward_scratch_bytes(const wdt_head *head, ptrdiff_t T)
 {
     const size_t row = wdt_product((size_t)head->kv_heads, (size_t)head->head_dim);
-    const size_t blocks = (size_t)block_count(head, T);
+    const size_t blocks = (size_t)wdt_block_count(head, T);
     return blocks == 0 ? 0 : wdt_product(row, wdt_product(blocks, 2 * sizeof(float)));
 }
 
@@ -45,7 +40,7 @@ void wdt_forward(const wdt_head *head, ptrdiff_t T, const float *q, const float 
                  void *scratch)
 {
     const ptrdiff_t Hq = head->q_heads, group = Hq / head->kv_heads, D = head->head_dim;
-    const ptrdiff_t row = head->kv_heads * D, blocks = block_count(head, T);
+    const ptrdiff_t row = head->kv_heads * D, blocks = wdt_block_count(head, T);
     float *const mean_k = scratch, *const mean_v = blocks ? mean_k + blocks * row : NULL; /* [blocks, Hkv, D] */
 
     if (blocks) {

@@ -13,14 +13,10 @@
 #include "checked.h"
 #include "half.h"
 
-static ptrdiff_t block_rows(int has_landmarks, ptrdiff_t block_size, ptrdiff_t capacity)
+/* Blocks that n tokens of this cache begin; a cache of a head without landmarks has none. */
+static ptrdiff_t blocks_of(const wdt_cache *cache, ptrdiff_t n)
 {
-    return has_landmarks ? (capacity - 1) / block_size + 1 : 0;
-}
-
-static ptrdiff_t head_block_rows(const wdt_head *head, ptrdiff_t capacity)
-{
-    return block_rows(!head->dense && head->landmarks, head->block_size, capacity);
+    return cache->blocks == 0 || n == 0 ? 0 : (n - 1) / cache->block_size + 1;
 }
 
 static size_t bytes_of(int32_t kv_heads, int32_t head_dim, ptrdiff_t capacity, ptrdiff_t blocks, int half)
@@ -34,7 +30,7 @@ static size_t bytes_of(int32_t kv_heads, int32_t head_dim, ptrdiff_t capacity, p
 
 size_t wdt_cache_bytes(const wdt_head *head, ptrdiff_t capacity, int half)
 {
-    return bytes_of(head->kv_heads, head->head_dim, capacity, head_block_rows(head, capacity), half);
+    return bytes_of(head->kv_heads, head->head_dim, capacity, wdt_block_count(head, capacity), half);
 }
 
 /* Points the arrays of a cache whose sizes are set into its memory. */
@@ -63,7 +59,7 @@ wdt_status wdt_cache_init(wdt_cache *cache, const wdt_head *head, ptrdiff_t capa
         .block_size = head->block_size,
         .half = half != 0,
         .capacity = capacity,
-        .blocks = head_block_rows(head, capacity),
+        .blocks = wdt_block_count(head, capacity),
     };
     lay_out(cache, memory);
     return WDT_OK;
@@ -71,8 +67,7 @@ wdt_status wdt_cache_init(wdt_cache *cache, const wdt_head *head, ptrdiff_t capa
 
 size_t wdt_cache_copy_bytes(const wdt_cache *cache, ptrdiff_t capacity)
 {
-    const ptrdiff_t blocks = block_rows(cache->blocks > 0, cache->block_size, capacity);
-    return bytes_of(cache->kv_heads, cache->head_dim, capacity, blocks, cache->half);
+    return bytes_of(cache->kv_heads, cache->head_dim, capacity, blocks_of(cache, capacity), cache->half);
 }
 
 /* The first `used` rows of each head, from an array of from_rows a head to one of to_rows. */
@@ -89,10 +84,10 @@ void wdt_cache_copy(wdt_cache *copy, const wdt_cache *cache, ptrdiff_t capacity,
 {
     const int32_t heads = cache->kv_heads;
     const size_t D = (size_t)cache->head_dim, row = D * sizeof(float), token = D * wdt_number_bytes(cache->half);
-    const ptrdiff_t used_blocks = cache->blocks && cache->length ? (cache->length - 1) / cache->block_size + 1 : 0;
+    const ptrdiff_t used_blocks = blocks_of(cache, cache->length);
     *copy = *cache;
     copy->capacity = capacity;
-    copy->blocks = block_rows(cache->blocks > 0, cache->block_size, capacity);
+    copy->blocks = blocks_of(cache, capacity);
     lay_out(copy, memory);
     copy_rows(copy->keys, capacity, cache->keys, cache->capacity, cache->length, token, heads);
     copy_rows(copy->values, capacity, cache->values, cache->capacity, cache->length, token, heads);
@@ -105,7 +100,7 @@ void wdt_cache_copy(wdt_cache *copy, const wdt_cache *cache, ptrdiff_t capacity,
 int wdt_cache_fits(const wdt_cache *cache, const wdt_head *head)
 {
     return head->causal && cache->kv_heads == head->kv_heads && cache->head_dim == head->head_dim &&
-           cache->blocks == head_block_rows(head, cache->capacity) &&
+           cache->blocks == wdt_block_count(head, cache->capacity) &&
            (cache->blocks == 0 || cache->block_size == head->block_size);
 }
 
@@ -132,11 +127,12 @@ static void store_token(const wdt_cache *cache, void *rows, ptrdiff_t t, const f
     const ptrdiff_t D = cache->head_dim;
     for (ptrdiff_t h = 0; h < cache->kv_heads; h++, x += D) {
         void *const row = row_at(cache, rows, h, t);
-        if (!cache->half) {
+        if (cache->half) {
+            for (ptrdiff_t d = 0; d < D; d++) {
+                ((uint16_t *)row)[d] = wdt_float_to_half(x[d]);
+            }
+        } else {
             memcpy(row, x, (size_t)D * sizeof *x);
-        }
-        for (ptrdiff_t d = 0; cache->half && d < D; d++) {
-            ((uint16_t *)row)[d] = wdt_float_to_half(x[d]);
         }
     }
 }
@@ -147,11 +143,12 @@ static void load_token(const wdt_cache *cache, const void *rows, ptrdiff_t t, fl
     const ptrdiff_t D = cache->head_dim;
     for (ptrdiff_t h = 0; h < cache->kv_heads; h++, x += D) {
         const void *const row = row_at(cache, rows, h, t);
-        if (!cache->half) {
+        if (cache->half) {
+            for (ptrdiff_t d = 0; d < D; d++) {
+                x[d] = wdt_half_to_float(((const uint16_t *)row)[d]);
+            }
+        } else {
             memcpy(x, row, (size_t)D * sizeof *x);
-        }
-        for (ptrdiff_t d = 0; cache->half && d < D; d++) {
-            x[d] = wdt_half_to_float(((const uint16_t *)row)[d]);
         }
     }
 }

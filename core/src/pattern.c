@@ -116,6 +116,11 @@ void wdt_token_candidates(const wdt_head *head, ptrdiff_t i, ptrdiff_t T, wdt_ca
     add_globals(head, i, T, tokens);
 }
 
+ptrdiff_t wdt_block_count(const wdt_head *head, ptrdiff_t n)
+{
+    return head->dense || !head->landmarks || n == 0 ? 0 : (n - 1) / head->block_size + 1;
+}
+
 void wdt_landmark_candidates(const wdt_head *head, ptrdiff_t i, ptrdiff_t T, wdt_candidates *landmarks)
 {
     const ptrdiff_t B = head->block_size;
@@ -138,7 +143,7 @@ void wdt_landmark_candidates(const wdt_head *head, ptrdiff_t i, ptrdiff_t T, wdt
         return;
     }
     /* The neighbours of the query's own block, which itself is left out. */
-    const ptrdiff_t blocks = (T - 1) / B + 1, pivot = i / B;
+    const ptrdiff_t blocks = wdt_block_count(head, T), pivot = i / B;
     landmarks->begin = pivot > 0 ? pivot - 1 : 0;
     landmarks->end = pivot;
     if (pivot + 1 < blocks) {

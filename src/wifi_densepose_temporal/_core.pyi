@@ -34,7 +34,6 @@ MAX_GLOBAL_TOKENS: int
 RECORDS: dict[str, tuple[int, bool]]
 RECORD_WORDS: dict[str, list[str]]
 RVNE_VERSION: int
-RVNE_MAGIC: int
 RECORD_CRITICAL: int
 NORMS: tuple[str, ...]
 POOLINGS: tuple[str, ...]

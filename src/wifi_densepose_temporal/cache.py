@@ -39,9 +39,7 @@ class KvCache:
             raise ConfigError(f"config is {type(config).__name__}; expected a TemporalHeadConfig")
         if not config.causal:
             raise ConfigError("a cache needs a causal head: a non-causal one sees tokens that are not there yet")
-        capacity = as_int("capacity", capacity)
-        if capacity < 1:
-            raise ConfigError(f"capacity is {capacity}; expected at least 1 token")
+        capacity = as_int("capacity", capacity, least=1)
         self._dtype = as_cache_dtype(dtype)
         try:
             self._core = _core.Cache(config.core, capacity, self._dtype == "float16")

@@ -104,8 +104,8 @@ class TemporalHeadConfig:
         )
 
 
-def as_int(name: str, value: object) -> int:
-    """`value` as an int between -2^30 and 2^30, the range that the core's fields have room for.
+def as_int(name: str, value: object, least: int | None = None) -> int:
+    """`value` as an int between -2^30 and 2^30, the range that the core's fields have room for, and not below `least`.
 
     Raises:
         ConfigError: not a whole number (True and 3.0 are not), or out of range.
@@ -118,6 +118,8 @@ def as_int(name: str, value: object) -> int:
         raise ConfigError(f"{name} is {value!r}; expected a whole number") from None
     if abs(number) > _core.MAX_EXTENT:
         raise ConfigError(f"{name} is {number}; expected at most {_core.MAX_EXTENT} in magnitude")
+    if least is not None and number < least:
+        raise ConfigError(f"{name} is {number}; expected at least {least}")
     return number
 
 

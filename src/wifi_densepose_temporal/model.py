@@ -216,9 +216,7 @@ class Stream:
         """As `TemporalModel.stream`."""
         if not isinstance(model, TemporalModel):
             raise ConfigError(f"model is {type(model).__name__}; expected a TemporalModel")
-        capacity = as_int("capacity", capacity)
-        if capacity < 1:
-            raise ConfigError(f"capacity is {capacity}; expected at least 1 frame")
+        capacity = as_int("capacity", capacity, least=1)
         if not isinstance(source, str) or source not in get_args(Source):
             raise ConfigError(f"source is {source!r}; expected one of {', '.join(get_args(Source))}")
         self.model = model

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from wifi_densepose_temporal.csi import Capture, FeatureConfig, Frames
 from wifi_densepose_temporal.csi.bands import UNUSED, assign_bands, usable_subcarriers
+from wifi_densepose_temporal.csi.majority import main_chain
 from wifi_densepose_temporal.errors import ConfigError, MissingExtraError
 from wifi_densepose_temporal.files import write_whole
 from wifi_densepose_temporal.timeline import Replay, some_frames
@@ -224,8 +225,7 @@ def _waterfall(capture: Capture) -> tuple[NDArray[np.float64], NDArray[np.float6
     """
     amplitude, times_s = capture.amplitude, capture.timestamps
     if capture.chain is not None:
-        chains, counts = np.unique(capture.chain, return_counts=True)
-        mine = capture.chain == chains[counts.argmax()]
+        mine = main_chain(capture.chain)
         amplitude, times_s = amplitude[mine], times_s[mine]
     index = usable_subcarriers(capture)
     measured = np.full(amplitude.shape[2], True) if index is None else index != UNUSED

@@ -90,7 +90,6 @@ void bind_blob(nb::module_ &m) {
     m.attr("RECORD_WORDS") = words;
 
     m.attr("RVNE_VERSION") = WDT_RVNE_VERSION;
-    m.attr("RVNE_MAGIC") = WDT_RVNE_MAGIC;
     m.attr("RECORD_CRITICAL") = WDT_RECORD_CRITICAL;
     m.attr("NORMS") = nb::make_tuple("none", "rms");
     m.attr("POOLINGS") = nb::make_tuple("mean", "last", "last_n", "mean_spread");

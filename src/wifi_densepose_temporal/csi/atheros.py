@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import re
 import struct
-from collections import Counter
 from functools import partial
 from typing import Literal
 
@@ -27,6 +26,7 @@ import numpy as np
 from wifi_densepose_temporal.csi.capture import Capture
 from wifi_densepose_temporal.csi.clock import DEFAULT_RATE_HZ, measured_or_nominal, unwrap_narrow_s
 from wifi_densepose_temporal.csi.limits import check_size
+from wifi_densepose_temporal.csi.majority import majority
 from wifi_densepose_temporal.csi.records import Format, walk
 from wifi_densepose_temporal.csi.subcarriers import HT20, HT40
 from wifi_densepose_temporal.errors import FormatError
@@ -110,8 +110,7 @@ def read_atheros(data: bytes, nominal_rate_hz: float = DEFAULT_RATE_HZ) -> Captu
     records, dropped, unread = _parse(data, endian)
     if not records:
         raise FormatError("an Atheros capture without a whole record; expected at least one that holds CSI")
-    tones = Counter(record[16] for record in records).most_common(1)[0][0]
-    kept = [record for record in records if record[16] == tones]
+    tones, kept = majority(records, lambda record: record[16])
     n_rx, n_tx = min(record[17] for record in kept), min(record[18] for record in kept)
 
     check_size(len(kept), n_rx * n_tx, tones)

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from wifi_densepose_temporal.csi.capture import Capture
 from wifi_densepose_temporal.csi.clock import DEFAULT_RATE_HZ, MAX_TIME_S, measured_or_nominal, unwrap_s
 from wifi_densepose_temporal.csi.limits import check_size
-from wifi_densepose_temporal.csi.senders import main_sender
+from wifi_densepose_temporal.csi.majority import main_sender, majority
 from wifi_densepose_temporal.csi.subcarriers import ascending, order_of_64
 from wifi_densepose_temporal.errors import FormatError
 
@@ -145,8 +145,7 @@ def read_esp32_csv(data: bytes, nominal_rate_hz: float = DEFAULT_RATE_HZ) -> Cap
     if not lines:
         raise FormatError(f"a text of {dropped} lines; expected at least one whole CSI_DATA line of an ESP32")
     mine, sender = main_sender(lines, lambda line: line.mac)
-    count = Counter(len(line.values) for line in mine).most_common(1)[0][0]
-    kept = [line for line in mine if len(line.values) == count]
+    count, kept = majority(mine, lambda line: len(line.values))
     used = FIRST_FIELD_VALUES if count in CLASSIC_COUNTS else count - count % 2
     check_size(len(kept), 1, used // 2)
     values = np.frombuffer(b"".join(line.values[:used] for line in kept), dtype=np.int8).reshape(len(kept), used)

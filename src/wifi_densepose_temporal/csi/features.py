@@ -19,6 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 from wifi_densepose_temporal import _core
 from wifi_densepose_temporal.arrays import as_float32
 from wifi_densepose_temporal.csi.bands import Subcarriers, assign_bands, columns_of, usable_subcarriers
+from wifi_densepose_temporal.csi.majority import main_chain
 from wifi_densepose_temporal.errors import (
     ConfigError,
     DtypeError,
@@ -224,7 +225,9 @@ def extract(capture: Capture, config: FeatureConfig = _DEFAULT) -> Frames:
     """
     amplitude, timestamps = capture.amplitude, capture.timestamps
     if capture.chain is not None and capture.chain.size:
-        mine = _most_frequent(capture.chain)
+        mine = main_chain(capture.chain)
+        if not mine.all():
+            logger.info("%d packets of other receive chains are left out", np.count_nonzero(~mine))
         amplitude, timestamps = amplitude[mine], timestamps[mine]
     index = usable_subcarriers(capture)
     antennas, count = amplitude.shape[1:]
@@ -244,15 +247,6 @@ def extract(capture: Capture, config: FeatureConfig = _DEFAULT) -> Frames:
 def features(capture: Capture, config: FeatureConfig = _DEFAULT) -> NDArray[np.float32]:
     """`extract(capture, config).values`: [T, F], F = 16 with the default configuration."""
     return extract(capture, config).values
-
-
-def _most_frequent(chain: NDArray[np.int16]) -> NDArray[np.bool_]:
-    chains, counts = np.unique(chain, return_counts=True)
-    chosen = chains[counts.argmax()]
-    if chains.size > 1:
-        others = chain.size - counts.max()
-        logger.info("receive chain %d is used; %d packets of other chains are left out", chosen, others)
-    return np.asarray(chain == chosen)
 
 
 def _microseconds(timestamps_s: NDArray[np.generic]) -> NDArray[np.int64]:

@@ -26,7 +26,6 @@ from __future__ import annotations
 
 import re
 import struct
-from collections import Counter
 
 import numpy as np
 
@@ -34,8 +33,8 @@ from wifi_densepose_temporal.csi import subcarriers
 from wifi_densepose_temporal.csi.capture import Capture
 from wifi_densepose_temporal.csi.clock import DEFAULT_RATE_HZ, measured_or_nominal, unwrap_s
 from wifi_densepose_temporal.csi.limits import check_size
+from wifi_densepose_temporal.csi.majority import main_sender, majority
 from wifi_densepose_temporal.csi.records import Format, walk
-from wifi_densepose_temporal.csi.senders import main_sender
 from wifi_densepose_temporal.errors import FormatError
 
 HEADER_BYTES = 272
@@ -115,9 +114,7 @@ def read_feitcsi(data: bytes, nominal_rate_hz: float = DEFAULT_RATE_HZ) -> Captu
     if not records:
         raise FormatError("a FeitCSI capture without a whole record; expected at least one")
     mine, sender = main_sender(records, lambda record: record[68:74].hex(":"))
-    kinds = [(*_geometry(record), *_rate(record)) for record in mine]
-    kind = Counter(kinds).most_common(1)[0][0]
-    kept = [record for record, other in zip(mine, kinds, strict=True) if other == kind]
+    kind, kept = majority(mine, lambda record: (*_geometry(record), *_rate(record)))
     n_rx, n_tx, count, modulation, width_mhz = kind
 
     check_size(len(kept), n_rx * n_tx, count)

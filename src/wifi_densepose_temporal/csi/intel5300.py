@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import re
 import struct
-from collections import Counter
 
 import csiread
 import numpy as np
@@ -30,6 +29,7 @@ from numpy.typing import NDArray
 from wifi_densepose_temporal.csi.capture import Capture
 from wifi_densepose_temporal.csi.clock import DEFAULT_RATE_HZ, measured_or_nominal, unwrap_s
 from wifi_densepose_temporal.csi.limits import check_size
+from wifi_densepose_temporal.csi.majority import majority
 from wifi_densepose_temporal.csi.records import Format, walk
 from wifi_densepose_temporal.csi.subcarriers import INTEL20, INTEL40
 from wifi_densepose_temporal.errors import FormatError
@@ -116,8 +116,7 @@ def read_intel5300(data: bytes, nominal_rate_hz: float = DEFAULT_RATE_HZ) -> Cap
         raise FormatError(
             "an Intel 5300 capture without a whole record; expected at least one beamforming report (0xBB)"
         )
-    wide = Counter(map(_is_40_mhz, reports)).most_common(1)[0][0]
-    kept = [record for record in reports if _is_40_mhz(record) == wide]
+    wide, kept = majority(reports, _is_40_mhz)
     n_rx, n_tx = min(record[9] for record in kept), min(record[10] for record in kept)
 
     check_size(len(kept), n_rx * n_tx, 30)

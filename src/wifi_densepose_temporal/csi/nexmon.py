@@ -23,7 +23,6 @@ from __future__ import annotations
 import logging
 import re
 import struct
-from collections import Counter
 from typing import NamedTuple
 
 import csiread
@@ -33,8 +32,8 @@ from numpy.typing import NDArray
 from wifi_densepose_temporal.csi.capture import Capture
 from wifi_densepose_temporal.csi.clock import DEFAULT_RATE_HZ, measured_or_nominal
 from wifi_densepose_temporal.csi.limits import check_size
+from wifi_densepose_temporal.csi.majority import main_sender, majority
 from wifi_densepose_temporal.csi.records import Format, walk
-from wifi_densepose_temporal.csi.senders import main_sender
 from wifi_densepose_temporal.csi.subcarriers import ascending, fft_order
 from wifi_densepose_temporal.errors import FormatError
 
@@ -132,8 +131,7 @@ def _roughness(csi: NDArray[np.complex64]) -> float:
 
 def _chip(packets: list[_Packet], samples: int) -> tuple[str, bool]:
     """The chip, and whether it was guessed."""
-    versions = Counter(struct.unpack_from("<H", packet.body, 16)[0] for packet in packets)
-    version = versions.most_common(1)[0][0]
+    version, _ = majority(packets, lambda packet: int.from_bytes(packet.body[16:18], "little"))
     chip = CHIPS.get(version)
     if chip:
         return chip, False
@@ -164,10 +162,9 @@ def read_nexmon(data: bytes, nominal_rate_hz: float = DEFAULT_RATE_HZ) -> Captur
         raise FormatError(f"a Nexmon capture is a pcap; expected the magic number of one, got {data[:4].hex(' ')}")
     packets, dropped, other, unread = _parse(data)
     if not packets:
-        raise FormatError(f"a pcap of {other} packets of other traffic ; expected at least one whole Nexmon CSI packet")
+        raise FormatError(f"a pcap of {other} packets of other traffic; expected at least one whole Nexmon CSI packet")
     mine, sender = main_sender(packets, lambda packet: packet.body[4:10].hex(":"))
-    size = Counter(len(packet.body) for packet in mine).most_common(1)[0][0]
-    kept = [packet for packet in mine if len(packet.body) == size]
+    size, kept = majority(mine, lambda packet: len(packet.body))
     samples = (size - HEADER_BYTES) // 4
     check_size(len(kept), 1, samples)
     chip, guessed = _chip(kept, samples)

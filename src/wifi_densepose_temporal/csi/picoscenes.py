@@ -30,6 +30,7 @@ import numpy as np
 from wifi_densepose_temporal.csi.capture import Capture
 from wifi_densepose_temporal.csi.clock import DEFAULT_RATE_HZ, measured_or_nominal, unwrap_narrow_s
 from wifi_densepose_temporal.csi.limits import check_size
+from wifi_densepose_temporal.csi.majority import majority
 from wifi_densepose_temporal.csi.records import Format, walk
 from wifi_densepose_temporal.csi.subcarriers import HT20, HT40
 from wifi_densepose_temporal.errors import FileError, FormatError
@@ -167,8 +168,7 @@ def read_picoscenes(data: bytes, nominal_rate_hz: float = DEFAULT_RATE_HZ) -> Ca
         )
     if not frames:
         raise FormatError("a PicoScenes capture without a whole frame; expected at least one that holds CSI")
-    kind = Counter(frame.kind for frame in frames).most_common(1)[0][0]
-    kept = [frame for frame in frames if frame.kind == kind]
+    kind, kept = majority(frames, lambda frame: frame.kind)
     n_rx, n_tx = min(frame.n_rx for frame in kept), min(frame.n_tx for frame in kept)
     tones, index = TONES[kind[0]]
     check_size(len(kept), MAX_ANTENNAS * max(frame.n_tx for frame in kept), tones)
