@@ -1,6 +1,7 @@
 /* Sparse and dense attention over one sequence: the pattern, the window pass, the key/value cache and its step.
  *
- * What this is: the whole arithmetic of the temporal head, in float32, written to be read.
+ * What this is: the whole arithmetic of the temporal head, in float32. The scalar kernels (core/src) are the reference;
+ * the vector kernels (core/src/vector) are held against them. Which of them runs: wdt_kernels.h.
  * What it is not: it owns no memory, starts no thread, and leaves the check for NaN (wdt_first_unusable) to its callers.
  *
  * Axis letters, here as in Python and in docs/semantics.md:
@@ -79,15 +80,39 @@ ptrdiff_t wdt_block_count(const wdt_head *head, ptrdiff_t n);
 /* Number of (query, candidate) pairs per query head over a sequence of T. O(T log T). */
 int64_t wdt_edge_count(const wdt_head *head, ptrdiff_t T);
 
-/* ------------------------------------------------------------------------------------------------ window pass */
+/* ------------------------------------------------------------------------------------------------ window pass
+ * A window pass is Hkv independent parts, one a key/value head. A part is prepared, then attended; either may be cut
+ * into `shares` that several threads take, all of the first before any of the second. The cut changes no bit. */
+typedef struct wdt_window {
+    const wdt_head *head;
+    ptrdiff_t T;
+    int32_t kv_head;        /* the part: this key/value head, and the query heads that read it */
+    const float *q, *k, *v; /* [T, Hq, D], [T, Hkv, D], [T, Hkv, D] */
+    float *out;             /* [T, Hq, D], overlaps none of the others */
+    float *log_sum;         /* [T, Hq]: log of the softmax's sum of exp(score), which the gradient needs; or NULL */
+    void *prepared;         /* wdt_window_prepared_bytes(), aligned for float: written by prepare, read by attend */
+} wdt_window;
 
-/* Bytes of scratch that wdt_forward needs for a sequence of T (the block means); SIZE_MAX if not addressable. */
+/* Both are SIZE_MAX if not addressable. Scratch is one thread's own. */
+size_t wdt_window_prepared_bytes(const wdt_head *head, ptrdiff_t T);
+size_t wdt_window_scratch_bytes(const wdt_head *head);
+
+/* Lays this head's keys, values and block means out in `prepared`; then writes the part's rows of out and log_sum.
+ * 0 <= share < shares. */
+void wdt_window_prepare(const wdt_window *window, int share, int shares);
+void wdt_window_attend(const wdt_window *window, int share, int shares, void *scratch);
+
+/* All parts, one after the other, in one thread: out [T, Hq, D] of q [T, Hq, D] and k, v [T, Hkv, D].
+ * scratch: wdt_forward_scratch_bytes(), aligned for float. T == 0 is fine and writes nothing. */
 size_t wdt_forward_scratch_bytes(const wdt_head *head, ptrdiff_t T);
-
-/* out [T, Hq, D] = attention of q [T, Hq, D] over k, v [T, Hkv, D]. scratch: as many bytes as the function above
- * says, aligned for float. out overlaps none of the others. T == 0 is fine and writes nothing. */
 void wdt_forward(const wdt_head *head, ptrdiff_t T, const float *q, const float *k, const float *v, float *out,
                  void *scratch);
+
+/* The gradient of a part: with d_out [T, Hq, D] the loss's gradient by out, writes the part's rows of dq [T, Hq, D] and
+ * dk, dv [T, Hkv, D]. out and log_sum are the forward pass's and are read; `prepared` is not used. Scores are computed
+ * again, so memory is O(T). Exact: the derivative of the formula in docs/semantics.md, block means included. */
+size_t wdt_window_backward_bytes(const wdt_head *head, ptrdiff_t T);
+void wdt_window_backward(const wdt_window *window, const float *d_out, float *dq, float *dk, float *dv, void *scratch);
 
 /* ------------------------------------------------------------------------------------------------ cache, step */
 
@@ -119,7 +144,8 @@ void wdt_cache_copy(wdt_cache *copy, const wdt_cache *cache, ptrdiff_t capacity,
 int wdt_cache_fits(const wdt_cache *cache, const wdt_head *head);
 
 /* Appends k, v [Hkv, D] as position `length`, then attends: out [Hq, D] for q [Hq, D]. Equals row `length` of
- * wdt_forward over the whole sequence. O(window + log T), dense O(T): nothing in it grows with capacity or is cleared.
+ * wdt_forward over the whole sequence (bit for bit with the scalar kernels, else within rounding).
+ * O(window + log T), dense O(T): nothing in it grows with capacity or is cleared.
  * out overlaps none of the others.
  * WDT_E_FULL, WDT_E_HALF_RANGE, WDT_E_CONFIG (head and cache do not fit): the cache is as it was, byte for byte. */
 wdt_status wdt_step(const wdt_head *head, wdt_cache *cache, const float *q, const float *k, const float *v,

@@ -12,8 +12,8 @@ typedef struct wdt_rows {
 } wdt_rows;
 
 /* out [D] = softmax over tokens and landmarks together of q [D] . key / sqrt(D), times their values. There is at least
- * one candidate. out overlaps neither q nor the rows. */
-void wdt_attend(const float *q, int D, const wdt_rows *token_rows, const wdt_candidates *tokens,
-                const wdt_rows *landmark_rows, const wdt_candidates *landmarks, float *out);
+ * one candidate. out overlaps neither q nor the rows. Returns the log of the softmax's sum of exp(score). */
+float wdt_attend(const float *q, int D, const wdt_rows *token_rows, const wdt_candidates *tokens,
+                 const wdt_rows *landmark_rows, const wdt_candidates *landmarks, float *out);
 
 #endif

@@ -9,9 +9,9 @@
 #include <math.h>
 #include <string.h>
 
-#include "attend.h"
 #include "checked.h"
 #include "half.h"
+#include "kernels.h"
 
 /* Blocks that n tokens of this cache begin; a cache of a head without landmarks has none. */
 static ptrdiff_t blocks_of(const wdt_cache *cache, ptrdiff_t n)
@@ -128,9 +128,7 @@ static void store_token(const wdt_cache *cache, void *rows, ptrdiff_t t, const f
     for (ptrdiff_t h = 0; h < cache->kv_heads; h++, x += D) {
         void *const row = row_at(cache, rows, h, t);
         if (cache->half) {
-            for (ptrdiff_t d = 0; d < D; d++) {
-                ((uint16_t *)row)[d] = wdt_float_to_half(x[d]);
-            }
+            wdt_kernels_in_use()->to_half(x, D, row);
         } else {
             memcpy(row, x, (size_t)D * sizeof *x);
         }
@@ -213,12 +211,13 @@ wdt_status wdt_step(const wdt_head *head, wdt_cache *cache, const float *q, cons
     wdt_candidates tokens, landmarks;
     wdt_token_candidates(head, T - 1, T, &tokens);
     wdt_landmark_candidates(head, T - 1, T, &landmarks);
-    for (ptrdiff_t h = 0; h < head->q_heads; h++) {
-        const ptrdiff_t kv = h / group, block = kv * cache->blocks * D;
+    for (ptrdiff_t kv = 0; kv < head->kv_heads; kv++) {
+        const ptrdiff_t block = kv * cache->blocks * D, queries = kv * group * D;
         const wdt_rows token_rows = {row_at(cache, cache->keys, kv, 0), row_at(cache, cache->values, kv, 0), D,
                                      cache->half};
         const wdt_rows landmark_rows = {cache->landmark_keys + block, cache->landmark_values + block, D, 0};
-        wdt_attend(q + h * D, (int)D, &token_rows, &tokens, &landmark_rows, &landmarks, out + h * D);
+        wdt_kernels_in_use()->attend(q + queries, (int)group, (int)D, &token_rows, &tokens, &landmark_rows, &landmarks,
+                                     out + queries);
     }
     return WDT_OK;
 }

@@ -6,6 +6,7 @@
 
 #include "checked.h"
 #include "half.h"
+#include "kernels.h"
 #include "pooling.h"
 #include "wdt_model.h"
 
@@ -21,30 +22,13 @@ static const void *skip(const void *weights, int half, ptrdiff_t count)
     return (const char *)weights + (size_t)count * wdt_number_bytes(half);
 }
 
-/* y [n_out] += x [n_in] W [n_in, n_out] */
-static void add_product(const float *x, const void *W, int half, int32_t n_in, int32_t n_out, float *y)
-{
-    for (int32_t i = 0; i < n_in; i++, W = skip(W, half, n_out)) {
-        const float weight = x[i];
-        if (half) {
-            for (int32_t j = 0; j < n_out; j++) {
-                y[j] += weight * wdt_half_to_float(((const uint16_t *)W)[j]);
-            }
-        } else {
-            for (int32_t j = 0; j < n_out; j++) {
-                y[j] += weight * ((const float *)W)[j];
-            }
-        }
-    }
-}
-
 /* y [n_out] = x [n_in] W [n_in, n_out] + bias [n_out], which may be NULL */
 static void affine(const float *x, const void *W, const void *bias, int half, int32_t n_in, int32_t n_out, float *y)
 {
     for (int32_t j = 0; j < n_out; j++) {
         y[j] = bias ? element(bias, half, j) : 0.0f;
     }
-    add_product(x, W, half, n_in, n_out, y);
+    wdt_kernels_in_use()->add_product(x, W, half, n_in, n_out, y);
 }
 
 /* y [n] = x [n], or x / sqrt(mean(x^2) + eps): RMSNorm without gain (Zhang and Sennrich 2019). */
@@ -181,7 +165,7 @@ static wdt_status attend(const wdt_stream *stream, wdt_cache *cache, const void 
     }
     const wdt_status status = wdt_step(&model->head, cache, q, k, v, out);
     if (status == WDT_OK) {
-        add_product(out, W, half, dq, d, stream->hidden);
+        wdt_kernels_in_use()->add_product(out, W, half, dq, d, stream->hidden);
     }
     return status == WDT_OK && !is_usable(stream) ? WDT_E_NON_FINITE : status;
 }
@@ -201,7 +185,7 @@ static void feed_forward(const wdt_stream *stream, int32_t layer)
     for (int32_t c = 0; c < hidden; c++) {
         inner[c] = model->activation == WDT_ACT_SILU ? inner[c] / (1.0f + expf(-inner[c])) : fmaxf(inner[c], 0.0f);
     }
-    add_product(inner, W2, model->half, hidden, d, stream->hidden);
+    wdt_kernels_in_use()->add_product(inner, W2, model->half, hidden, d, stream->hidden);
 }
 
 /* From frame to the last layer's h; on a refusal the caches of the first layers have one token too many. */

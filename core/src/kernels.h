@@ -1,0 +1,42 @@
+/* The table of what an instruction set implements: one a set, chosen in kernels.c. */
+#ifndef WDT_KERNEL_TABLE_H
+#define WDT_KERNEL_TABLE_H
+
+#include "attend.h"
+#include "wdt_attention.h"
+#include "wdt_kernels.h"
+
+typedef struct wdt_kernels {
+    const char *name;
+
+    /* The window pass of wdt_attention.h. */
+    size_t (*prepared_bytes)(const wdt_head *head, ptrdiff_t T);
+    size_t (*scratch_bytes)(const wdt_head *head);
+    void (*prepare)(const wdt_window *window, int share, int shares);
+    void (*attend_window)(const wdt_window *window, int share, int shares, void *scratch);
+    size_t (*backward_bytes)(const wdt_head *head, ptrdiff_t T);
+    void (*backward)(const wdt_window *window, const float *d_out, float *dq, float *dk, float *dv, void *scratch);
+
+    /* One position's queries q [heads, D] of one group -> out [heads, D]: the softmax over tokens and landmarks together
+     * of q . key / sqrt(D), times their values. There is at least one candidate. out overlaps nothing. */
+    void (*attend)(const float *q, int heads, int D, const wdt_rows *token_rows, const wdt_candidates *tokens,
+                   const wdt_rows *landmark_rows, const wdt_candidates *landmarks, float *out);
+
+    /* y [n_out] += x [n_in] W [n_in, n_out]; W is float32 or, with `half`, float16. */
+    void (*add_product)(const float *x, const void *W, int half, int32_t n_in, int32_t n_out, float *y);
+
+    /* half [n] = x [n], rounded to nearest even. */
+    void (*to_half)(const float *x, ptrdiff_t n, uint16_t *half);
+
+    double (*multiply_add)(int64_t rounds, float *sink);
+} wdt_kernels;
+
+extern const wdt_kernels wdt_kernels_scalar;
+#ifndef WDT_SCALAR
+extern const wdt_kernels wdt_kernels_sse2, wdt_kernels_avx2, wdt_kernels_avx512, wdt_kernels_neon;
+#endif
+
+/* The table in use. */
+const wdt_kernels *wdt_kernels_in_use(void);
+
+#endif
