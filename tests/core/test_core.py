@@ -39,7 +39,7 @@ def build(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("name", ["attention", "chain", "model", "rvne"])
+@pytest.mark.parametrize("name", ["attention", "chain", "kernels", "model", "rvne"])
 def test_core_under_address_and_undefined_behaviour_sanitizers(build: Path, name: str) -> None:
     report = run(CMAKE / "ctest", "--test-dir", build, "--output-on-failure", "-R", f"^{name}$", "--no-tests=error")
     assert "100% tests passed" in report
