@@ -1,0 +1,100 @@
+/* The vector layer: a dozen operations on WDT_LANES float32 numbers, which is all that the kernels know of a processor.
+ *
+ * Each file of this folder is compiled once for each instruction set, with the compiler's options for it and with
+ * WDT_SET naming it: sse2, avx2, avx512 or neon. WDT_NAME(x) is then x_avx2, so that all can be linked together.
+ *
+ * An instruction set's header defines
+ *   WDT_LANES                numbers in a vec, a power of two up to 16
+ *   WDT_ACCUMULATORS         how many vecs a kernel may keep as running sums and still have registers for the rest
+ *   vec                      the type
+ *   vec_load, vec_store      from and to any address aligned for float
+ *   vec_set1                 one number in all lanes
+ *   vec_add, vec_sub, vec_mul, vec_div, vec_max
+ *   vec_fma                  a * b + c: rounded once where the set can (all but sse2), else twice
+ *   vec_round                to the nearest integer, ties to even, |x| < 2^22; a zero has either sign
+ *   vec_pow2                 2^n of an integral n in [-126, 127]
+ *   vec_zero_below           x, with 0 in the lanes where y < limit
+ *   vec_keep                 x in the lanes whose bit is set, else y; bits beyond the lanes do not matter
+ *   vec_load_half, vec_store_half   float16, from and to any address aligned for it; rounded exactly as half.h does,
+ *                            to nearest even, subnormals and infinities included
+ *   vec_transpose            rows[i] lane j <-> rows[j] lane i
+ *   vec_sum, vec_largest     over the lanes, in an order of the set's own
+ * Infinities are numbers here. What a NaN gives differs between the sets: the core's callers have refused it.
+ */
+#ifndef WDT_VECTOR_H
+#define WDT_VECTOR_H
+
+#include <float.h>
+#include <math.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#define WDT_PASTE(a, b) a##_##b
+#define WDT_EXPAND(a, b) WDT_PASTE(a, b)
+#define WDT_NAME(name) WDT_EXPAND(name, WDT_SET)
+
+#if defined(__AVX512F__)
+#include "avx512.h"
+#elif defined(__AVX2__)
+#include "avx2.h"
+#elif defined(__SSE2__)
+#include "sse2.h"
+#elif defined(__aarch64__)
+#include "neon.h"
+#else
+#error "no vector header for this processor: compile the core with -DWDT_SCALAR and without core/src/vector"
+#endif
+
+/* For functions whose loops have constant bounds once they are inlined; their arrays then live in registers. */
+#define WDT_INLINE static inline __attribute__((always_inline))
+#define WDT_UNROLL _Pragma("GCC unroll 32")
+
+#define WDT_ALL_LANES ((1u << WDT_LANES) - 1u)
+
+/* The first n lanes, n < WDT_LANES; the others are 0 and their memory is not touched. */
+WDT_INLINE vec vec_load_first(const float *p, ptrdiff_t n)
+{
+    float lanes[WDT_LANES] = {0};
+    memcpy(lanes, p, (size_t)n * sizeof *p);
+    return vec_load(lanes);
+}
+
+WDT_INLINE void vec_store_first(float *p, vec x, ptrdiff_t n)
+{
+    float lanes[WDT_LANES];
+    vec_store(lanes, x);
+    memcpy(p, lanes, (size_t)n * sizeof *p);
+}
+
+WDT_INLINE vec vec_load_half_first(const uint16_t *p, ptrdiff_t n)
+{
+    uint16_t lanes[WDT_LANES] = {0};
+    memcpy(lanes, p, (size_t)n * sizeof *p);
+    return vec_load_half(lanes);
+}
+
+/* exp(x) for x <= 88.3; 0 for x below -87.33654, where the result would be subnormal, and for -infinity; unspecified
+ * for NaN. x = n ln 2 + r with |r| <= ln 2 / 2, ln 2 in two parts of which the first has so few bits that n times it is
+ * exact (Cody and Waite), and e^r by 1 + r + a polynomial, of the least degree that stays below 1.5 ulp, fitted for the
+ * least largest relative error and refitted after each coefficient was rounded. Largest error over every float of the
+ * range: 0.89 ulp at -0x1.765026p+2 where vec_fma rounds once, 1.17 ulp at -0x1.337ad4p+5 where it rounds twice
+ * (tests/core/test_vector.c). */
+WDT_INLINE vec vec_exp(vec x)
+{
+    const vec lowest = vec_set1(-87.33654f);
+    const vec clamped = vec_max(x, lowest);
+    const vec n = vec_round(vec_mul(clamped, vec_set1(0x1.715476p+0f)));
+    vec r = vec_fma(n, vec_set1(-0x1.62e400p-1f), clamped);
+    r = vec_fma(n, vec_set1(-0x1.7f7d1cp-20f), r);
+    vec y = vec_set1(0x1.6a3d0ep-10f);
+    y = vec_fma(y, r, vec_set1(0x1.123856p-7f));
+    y = vec_fma(y, r, vec_set1(0x1.5558bep-5f));
+    y = vec_fma(y, r, vec_set1(0x1.555494p-3f));
+    y = vec_fma(y, r, vec_set1(0x1.fffffcp-2f));
+    y = vec_fma(y, r, vec_set1(1.0f));
+    y = vec_fma(y, r, vec_set1(1.0f));
+    return vec_zero_below(vec_mul(y, vec_pow2(n)), x, lowest);
+}
+
+#endif
