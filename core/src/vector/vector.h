@@ -34,17 +34,13 @@
 #define WDT_EXPAND(a, b) WDT_PASTE(a, b)
 #define WDT_NAME(name) WDT_EXPAND(name, WDT_SET)
 
-#if defined(__AVX512F__)
-#include "avx512.h"
-#elif defined(__AVX2__)
-#include "avx2.h"
-#elif defined(__SSE2__)
-#include "sse2.h"
-#elif defined(__aarch64__)
-#include "neon.h"
-#else
-#error "no vector header for this processor: compile the core with -DWDT_SCALAR and without core/src/vector"
+/* By name and not by what the compiler may use, which -march=native would make the same for all of them. */
+#ifndef WDT_SET
+#error "compile the core with -DWDT_SCALAR and without core/src/vector, or as core/CMakeLists.txt does"
 #endif
+#define WDT_TEXT(name) #name
+#define WDT_HEADER(set) WDT_TEXT(set.h)
+#include WDT_HEADER(WDT_SET)
 
 /* For functions whose loops have constant bounds once they are inlined; their arrays then live in registers. */
 #define WDT_INLINE static inline __attribute__((always_inline))
