@@ -121,6 +121,26 @@ static void the_first_lanes_alone_are_touched(void)
     }
 }
 
+static void rows_of_any_length_end_where_they_end(void)
+{
+    for (ptrdiff_t D = 1; D <= 3 * WDT_LANES; D++) {
+        float *x = malloc((size_t)D * sizeof *x), *y = malloc((size_t)D * sizeof *y);
+        uint16_t *half = malloc((size_t)D * sizeof *half);
+        CHECK(x && y && half);
+        for (ptrdiff_t d = 0; d < D; d++) {
+            x[d] = (float)(d + 1);
+            half[d] = wdt_float_to_half(x[d]);
+        }
+        for (ptrdiff_t d = 0; d < D; d += WDT_LANES) {
+            store_row(y, d, D, vec_sub(vec_mul(load_row(x, d, D), vec_set1(3.0f)), load_half_row(half, d, D)));
+        }
+        for (ptrdiff_t d = 0; d < D; d++) {
+            CHECK(y[d] == 2.0f * x[d]);
+        }
+        free(x), free(y), free(half);
+    }
+}
+
 static void each_lane_is_kept_by_its_bit(void)
 {
     numbers a, b, expected;
@@ -139,13 +159,14 @@ static void lanes_below_the_limit_are_zero(void)
     const float below[] = {-INFINITY, -1.5f, 0x1.fffffep-1f}, others[] = {1.0f, 0x1.000002p+0f, INFINITY};
     for (int round = 0; round < 3 * WDT_LANES; round++) {
         numbers a, y, expected;
-        const vec x = samples((uint32_t)round, a);
+        samples((uint32_t)round, a);
         for (int j = 0; j < WDT_LANES; j++) {
             const int zero = (round + j) % 5 == 0;
             y[j] = (zero ? below : others)[(round + j) % 3];
             expected[j] = zero ? 0.0f : a[j];
+            a[j] = zero ? NAN : a[j];
         }
-        check_bits(vec_zero_below(x, vec_load(y), vec_set1(1.0f)), expected);
+        check_bits(vec_zero_below(vec_load(a), vec_load(y), vec_set1(1.0f)), expected);
     }
 }
 
@@ -166,6 +187,10 @@ static void rows_become_columns(void)
         }
         check_bits(rows[i], expected);
     }
+    for (int i = 0; i < WDT_LANES; i++) { /* the sum over j of WDT_LANES j + i */
+        expected[i] = (float)(WDT_LANES * (WDT_LANES * (WDT_LANES - 1) / 2 + i));
+    }
+    check_bits(vec_sums(rows), expected);
 }
 
 static void every_lane_counts(void)
@@ -188,29 +213,21 @@ static void every_lane_counts(void)
     }
 }
 
-static void rounding_is_to_nearest_even(void)
+/* All exponents that a normal float has, from and to. */
+static void scaling_changes_the_exponent_alone(void)
 {
-    for (int32_t i = -(1 << 22) + 1; i < 1 << 22; i++) {
-        const float near[] = {(float)i, (float)i + 0.5f, nextafterf((float)i + 0.5f, -INFINITY)};
-        for (int k = 0; k < 3; k++) {
-            numbers rounded;
-            vec_store(rounded, vec_round(vec_set1(near[k])));
-            CHECK(rounded[0] == rintf(near[k]) && rounded[WDT_LANES - 1] == rounded[0]);
+    for (int from = -126; from <= 127; from++) {
+        for (int to = -126; to <= 127; to++) {
+            numbers a, powers, expected;
+            for (int j = 0; j < WDT_LANES; j++) {
+                const int other = -126 + (to + 126 + j) % 254;
+                const uint32_t fraction = wdt_float_bits(sample((uint32_t)(from + to + j))) & 0x807FFFFFu;
+                a[j] = wdt_bits_float(fraction | (uint32_t)(127 + from) << 23);
+                powers[j] = (float)(other - from);
+                expected[j] = ldexpf(a[j], other - from);
+            }
+            check_bits(vec_scale_by_power(vec_load(a), vec_add(vec_load(powers), vec_set1(WDT_ROUNDER))), expected);
         }
-        i += abs(i) > 2000 && abs(i) < (1 << 22) - 2000 ? 96 : 0;
-    }
-}
-
-static void powers_of_two_are_exact(void)
-{
-    for (int n = -126; n <= 127; n++) {
-        numbers exponents, expected;
-        for (int j = 0; j < WDT_LANES; j++) {
-            const int exponent = -126 + (n + 126 + j) % 254;
-            exponents[j] = (float)exponent;
-            expected[j] = ldexpf(1.0f, exponent);
-        }
-        check_bits(vec_pow2(vec_load(exponents)), expected);
     }
 }
 
@@ -261,7 +278,7 @@ static void floats_become_their_nearest_half(void)
     check_half(INFINITY), check_half(-INFINITY);
 }
 
-/* The error of each lane's exp, in units of the last place of the exact one; the larger of the worst so far and these. */
+/* The errors of x's exp in units of the exact one's last place: the largest of them and the worst so far. */
 static double exp_error(const numbers x, double worst, float *at)
 {
     numbers y;
@@ -315,12 +332,12 @@ __attribute__((noinline)) static void test_all(uint32_t exp_step)
     arithmetic_is_plain_cs();
     loads_and_stores_start_at_any_float();
     the_first_lanes_alone_are_touched();
+    rows_of_any_length_end_where_they_end();
     each_lane_is_kept_by_its_bit();
     lanes_below_the_limit_are_zero();
     rows_become_columns();
     every_lane_counts();
-    rounding_is_to_nearest_even();
-    powers_of_two_are_exact();
+    scaling_changes_the_exponent_alone();
     every_half_becomes_its_float();
     floats_become_their_nearest_half();
     exp_is_close(exp_step);

@@ -18,8 +18,12 @@ static inline vec vec_mul(vec a, vec b) { return _mm512_mul_ps(a, b); }
 static inline vec vec_div(vec a, vec b) { return _mm512_div_ps(a, b); }
 static inline vec vec_max(vec a, vec b) { return _mm512_max_ps(a, b); }
 static inline vec vec_fma(vec a, vec b, vec c) { return _mm512_fmadd_ps(a, b, c); }
-static inline vec vec_round(vec x) { return _mm512_cvtepi32_ps(_mm512_cvtps_epi32(x)); }
-static inline vec vec_pow2(vec n) { return _mm512_scalef_ps(_mm512_set1_ps(1.0f), n); }
+
+static inline vec vec_scale_by_power(vec x, vec rounded_n)
+{
+    const __m512i exponent = _mm512_slli_epi32(_mm512_castps_si512(rounded_n), 23);
+    return _mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(x), exponent));
+}
 
 static inline vec vec_zero_below(vec x, vec y, vec limit)
 {

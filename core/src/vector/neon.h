@@ -18,12 +18,11 @@ static inline vec vec_mul(vec a, vec b) { return vmulq_f32(a, b); }
 static inline vec vec_div(vec a, vec b) { return vdivq_f32(a, b); }
 static inline vec vec_max(vec a, vec b) { return vmaxq_f32(a, b); }
 static inline vec vec_fma(vec a, vec b, vec c) { return vfmaq_f32(c, a, b); }
-static inline vec vec_round(vec x) { return vrndnq_f32(x); }
 
-static inline vec vec_pow2(vec n)
+static inline vec vec_scale_by_power(vec x, vec rounded_n)
 {
-    const int32x4_t exponent = vaddq_s32(vcvtq_s32_f32(n), vdupq_n_s32(127));
-    return vreinterpretq_f32_s32(vshlq_n_s32(exponent, 23));
+    const uint32x4_t exponent = vshlq_n_u32(vreinterpretq_u32_f32(rounded_n), 23);
+    return vreinterpretq_f32_u32(vaddq_u32(vreinterpretq_u32_f32(x), exponent));
 }
 
 static inline vec vec_zero_below(vec x, vec y, vec limit)

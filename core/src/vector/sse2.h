@@ -19,12 +19,11 @@ static inline vec vec_mul(vec a, vec b) { return _mm_mul_ps(a, b); }
 static inline vec vec_div(vec a, vec b) { return _mm_div_ps(a, b); }
 static inline vec vec_max(vec a, vec b) { return _mm_max_ps(a, b); }
 static inline vec vec_fma(vec a, vec b, vec c) { return _mm_add_ps(_mm_mul_ps(a, b), c); }
-static inline vec vec_round(vec x) { return _mm_cvtepi32_ps(_mm_cvtps_epi32(x)); }
 
-static inline vec vec_pow2(vec n)
+static inline vec vec_scale_by_power(vec x, vec rounded_n)
 {
-    const __m128i exponent = _mm_add_epi32(_mm_cvtps_epi32(n), _mm_set1_epi32(127));
-    return _mm_castsi128_ps(_mm_slli_epi32(exponent, 23));
+    const __m128i exponent = _mm_slli_epi32(_mm_castps_si128(rounded_n), 23);
+    return _mm_castsi128_ps(_mm_add_epi32(_mm_castps_si128(x), exponent));
 }
 
 static inline vec vec_zero_below(vec x, vec y, vec limit)

@@ -11,9 +11,8 @@
  *   vec_set1                 one number in all lanes
  *   vec_add, vec_sub, vec_mul, vec_div, vec_max
  *   vec_fma                  a * b + c: rounded once where the set can (all but sse2), else twice
- *   vec_round                to the nearest integer, ties to even, |x| < 2^22; a zero has either sign
- *   vec_pow2                 2^n of an integral n in [-126, 127]
- *   vec_zero_below           x, with 0 in the lanes where y < limit
+ *   vec_scale_by_power       x * 2^n, given n + WDT_ROUNDER; x normal, and the product too
+ *   vec_zero_below           x, with 0 in the lanes where y < limit, whatever x is there
  *   vec_keep                 x in the lanes whose bit is set, else y; bits beyond the lanes do not matter
  *   vec_load_half, vec_store_half   float16, from and to any address aligned for it; rounded exactly as half.h does,
  *                            to nearest even, subnormals and infinities included
@@ -70,6 +69,43 @@ WDT_INLINE vec vec_load_half_first(const uint16_t *p, ptrdiff_t n)
     return vec_load_half(lanes);
 }
 
+/* Dimensions d .. d + WDT_LANES - 1 of a row [D], or as many as there are. */
+WDT_INLINE vec load_row(const float *row, ptrdiff_t d, ptrdiff_t D)
+{
+    return D - d < WDT_LANES ? vec_load_first(row + d, D - d) : vec_load(row + d);
+}
+
+WDT_INLINE vec load_half_row(const uint16_t *row, ptrdiff_t d, ptrdiff_t D)
+{
+    return D - d < WDT_LANES ? vec_load_half_first(row + d, D - d) : vec_load_half(row + d);
+}
+
+WDT_INLINE void store_row(float *row, ptrdiff_t d, ptrdiff_t D, vec x)
+{
+    if (D - d < WDT_LANES) {
+        vec_store_first(row + d, x, D - d);
+    } else {
+        vec_store(row + d, x);
+    }
+}
+
+/* Lane j of the result is the sum over the lanes of rows[j]. Overwrites rows. */
+WDT_INLINE vec vec_sums(vec rows[WDT_LANES])
+{
+    vec_transpose(rows);
+    WDT_UNROLL
+    for (int n = WDT_LANES / 2; n > 0; n /= 2) {
+        WDT_UNROLL
+        for (int r = 0; r < n; r++) {
+            rows[r] = vec_add(rows[r], rows[r + n]);
+        }
+    }
+    return rows[0];
+}
+
+/* Adding this to |n| < 2^22 rounds n to an integer, which then stands in the sum's last bits. */
+#define WDT_ROUNDER 0x1.8p23f
+
 /* exp(x) for x <= 88.3; 0 for x below -87.33654, where the result would be subnormal, and for -infinity; unspecified
  * for NaN. x = n ln 2 + r with |r| <= ln 2 / 2, ln 2 in two parts of which the first has so few bits that n times it is
  * exact (Cody and Waite), and e^r by 1 + r + a polynomial, of the least degree that stays below 1.5 ulp, fitted for the
@@ -78,10 +114,9 @@ WDT_INLINE vec vec_load_half_first(const uint16_t *p, ptrdiff_t n)
  * (tests/core/test_vector.c). */
 WDT_INLINE vec vec_exp(vec x)
 {
-    const vec lowest = vec_set1(-87.33654f);
-    const vec clamped = vec_max(x, lowest);
-    const vec n = vec_round(vec_mul(clamped, vec_set1(0x1.715476p+0f)));
-    vec r = vec_fma(n, vec_set1(-0x1.62e400p-1f), clamped);
+    const vec rounder = vec_set1(WDT_ROUNDER);
+    const vec rounded = vec_fma(x, vec_set1(0x1.715476p+0f), rounder), n = vec_sub(rounded, rounder);
+    vec r = vec_fma(n, vec_set1(-0x1.62e400p-1f), x);
     r = vec_fma(n, vec_set1(-0x1.7f7d1cp-20f), r);
     vec y = vec_set1(0x1.6a3d0ep-10f);
     y = vec_fma(y, r, vec_set1(0x1.123856p-7f));
@@ -90,7 +125,7 @@ WDT_INLINE vec vec_exp(vec x)
     y = vec_fma(y, r, vec_set1(0x1.fffffcp-2f));
     y = vec_fma(y, r, vec_set1(1.0f));
     y = vec_fma(y, r, vec_set1(1.0f));
-    return vec_zero_below(vec_mul(y, vec_pow2(n)), x, lowest);
+    return vec_zero_below(vec_scale_by_power(y, rounded), x, vec_set1(-87.33654f));
 }
 
 #endif
