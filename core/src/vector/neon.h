@@ -21,8 +21,8 @@ static inline vec vec_fma(vec a, vec b, vec c) { return vfmaq_f32(c, a, b); }
 
 static inline vec vec_scale_by_power(vec x, vec rounded_n)
 {
-    const int32x4_t exponent = vshlq_n_s32(vreinterpretq_s32_f32(rounded_n), 23);
-    return vreinterpretq_f32_s32(vaddq_s32(vreinterpretq_s32_f32(x), exponent));
+    const uint32x4_t exponent = vshlq_n_u32(vreinterpretq_u32_f32(rounded_n), 23);
+    return vreinterpretq_f32_u32(vaddq_u32(vreinterpretq_u32_f32(x), exponent));
 }
 
 static inline vec vec_zero_below(vec x, vec y, vec limit)

@@ -22,9 +22,6 @@ static double multiply_add(int64_t rounds, float *sink)
     return 2.0 * WDT_LANES * WDT_ACCUMULATORS * (double)rounds;
 }
 
-#define WDT_TEXT(name) #name
-#define WDT_QUOTE(name) WDT_TEXT(name)
-
 const wdt_kernels WDT_NAME(wdt_kernels) = {
     .name = WDT_QUOTE(WDT_SET),
     .prepared_bytes = WDT_NAME(prepared_bytes),

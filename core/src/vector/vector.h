@@ -9,13 +9,16 @@
  *   vec                      the type
  *   vec_load, vec_store      from and to any address aligned for float
  *   vec_set1                 one number in all lanes
- *   vec_add, vec_sub, vec_mul, vec_div, vec_max, vec_fma (a * b + c, fused where the set can)
+ *   vec_add, vec_sub, vec_mul, vec_div, vec_max
+ *   vec_fma                  a * b + c: rounded once where the set can (all but sse2), else twice
  *   vec_scale_by_power       x * 2^n, given n + WDT_ROUNDER; x normal, and the product too
  *   vec_zero_below           x, with 0 in the lanes where y < limit, whatever x is there
- *   vec_keep                 x in the lanes whose bit is set, else y
- *   vec_load_half, vec_store_half   float16, rounded to nearest even
+ *   vec_keep                 x in the lanes whose bit is set, else y; bits beyond the lanes do not matter
+ *   vec_load_half, vec_store_half   float16, from and to any address aligned for it; rounded exactly as half.h does,
+ *                            to nearest even, subnormals and infinities included
  *   vec_transpose            rows[i] lane j <-> rows[j] lane i
- *   vec_sum, vec_largest     over the lanes
+ *   vec_sum, vec_largest     over the lanes, in an order of the set's own
+ * Infinities are numbers here. What a NaN gives differs between the sets: the core's callers have refused it.
  */
 #ifndef WDT_VECTOR_H
 #define WDT_VECTOR_H
@@ -30,17 +33,14 @@
 #define WDT_EXPAND(a, b) WDT_PASTE(a, b)
 #define WDT_NAME(name) WDT_EXPAND(name, WDT_SET)
 
-#if defined(__AVX512F__)
-#include "avx512.h"
-#elif defined(__AVX2__)
-#include "avx2.h"
-#elif defined(__SSE2__)
-#include "sse2.h"
-#elif defined(__aarch64__)
-#include "neon.h"
-#else
-#error "no vector header for this processor: compile the core with -DWDT_SCALAR and without core/src/vector"
+/* By name and not by what the compiler may use, which -march=native would make the same for all of them. */
+#ifndef WDT_SET
+#error "compile the core with -DWDT_SCALAR and without core/src/vector, or as core/CMakeLists.txt does"
 #endif
+#define WDT_TEXT(name) #name
+#define WDT_QUOTE(name) WDT_TEXT(name)
+#define WDT_HEADER(set) WDT_TEXT(set.h)
+#include WDT_HEADER(WDT_SET)
 
 /* For functions whose loops have constant bounds once they are inlined; their arrays then live in registers. */
 #define WDT_INLINE static inline __attribute__((always_inline))
