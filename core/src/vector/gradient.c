@@ -197,7 +197,7 @@ static void through_tile(const wdt_window *window, const tile *from, const tile 
         scatter(&gradient, KEYS, ds, lanes->q, D, H);
         scatter(&gradient, VALUES, scores, lanes->d_out, D, H);
     }
-    tile_store(window, from, lanes->dq, h, H, dq);
+    tile_store(window, from, lanes->dq, ones, h, H, dq);
 }
 
 /* ---------------------------------------------------------------------------------------- gradients back to rows */
@@ -244,12 +244,13 @@ static void add_pairs(const wdt_window *window, const float *pairs, float *dx)
         const lane_rows rows = {row, lanes_within(t, 0, window->T)};
         float *const to = dx + t * row + window->kv_head * D;
         for (ptrdiff_t d = 0; d < D; d += WDT_LANES) {
-            vec lanes[WDT_LANES];
-            const ptrdiff_t n = load_lanes(to, rows, d, D, lanes);
-            for (ptrdiff_t j = 0; j < n; j++) {
-                lanes[j] = vec_add(lanes[j], vec_load(pairs + (block * D + d + j) * WDT_LINE));
+            float lanes[WDT_LANES * WDT_LANES];
+            load_lanes(to + d, rows, D - d, lanes, WDT_LANES);
+            for (ptrdiff_t j = 0; j < WDT_LANES && d + j < D; j++) {
+                const vec sum = vec_load(pairs + (block * D + d + j) * WDT_LINE);
+                vec_store(lanes + j * WDT_LANES, vec_add(vec_load(lanes + j * WDT_LANES), sum));
             }
-            store_lanes(to, rows, d, D, lanes);
+            store_lanes(lanes, WDT_LANES, vec_set1(1.0f), D - d, rows, to + d);
         }
     }
 }

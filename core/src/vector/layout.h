@@ -52,39 +52,72 @@ typedef struct lane_rows {
     uint32_t present;
 } lane_rows;
 
-/* Dimensions d .. of the rows at x, as vecs along the rows: lanes[j] is dimension d + j. Rows that are not there are
- * zeros. Returns how many dimensions there are, at most WDT_LANES. */
-static inline ptrdiff_t load_lanes(const float *x, lane_rows rows, ptrdiff_t d, ptrdiff_t D, vec lanes[WDT_LANES])
+/* Both functions below where not all rows are there, or fewer dimensions than lanes are left: out of line, so that what
+ * is common stays short. */
+static __attribute__((noinline, unused)) void load_some_lanes(const float *x, lane_rows rows, ptrdiff_t n, float *to,
+                                                              ptrdiff_t step)
 {
-    if (rows.present == WDT_ALL_LANES && D - d >= WDT_LANES) {
-        WDT_UNROLL
-        for (int l = 0; l < WDT_LANES; l++) {
-            lanes[l] = vec_load(x + l * rows.stride + d);
-        }
-    } else {
-        for (int l = 0; l < WDT_LANES; l++) {
-            lanes[l] = rows.present >> l & 1u ? load_row(x + l * rows.stride, d, D) : vec_set1(0.0f);
-        }
+    vec lanes[WDT_LANES];
+    for (int l = 0; l < WDT_LANES; l++) {
+        lanes[l] = rows.present >> l & 1u ? load_row(x + l * rows.stride, 0, n) : vec_set1(0.0f);
     }
     vec_transpose(lanes);
-    return D - d < WDT_LANES ? D - d : WDT_LANES;
+    for (ptrdiff_t j = 0; j < WDT_LANES && j < n; j++) {
+        vec_store(to + j * step, lanes[j]);
+    }
 }
 
-/* The reverse: rows that are not there are not written. Overwrites lanes. */
-static inline void store_lanes(float *x, lane_rows rows, ptrdiff_t d, ptrdiff_t D, vec lanes[WDT_LANES])
+static __attribute__((noinline, unused)) void store_some_lanes(const float *from, ptrdiff_t step, vec factor, ptrdiff_t n,
+                                                               lane_rows rows, float *x)
 {
-    vec_transpose(lanes);
-    if (rows.present == WDT_ALL_LANES && D - d >= WDT_LANES) {
-        WDT_UNROLL
-        for (int l = 0; l < WDT_LANES; l++) {
-            vec_store(x + l * rows.stride + d, lanes[l]);
-        }
-        return;
+    vec lanes[WDT_LANES];
+    for (ptrdiff_t j = 0; j < WDT_LANES; j++) {
+        lanes[j] = j < n ? vec_mul(vec_load(from + j * step), factor) : vec_set1(0.0f);
     }
+    vec_transpose(lanes);
     for (int l = 0; l < WDT_LANES; l++) {
         if (rows.present >> l & 1u) {
-            store_row(x + l * rows.stride, d, D, lanes[l]);
+            store_row(x + l * rows.stride, 0, n, lanes[l]);
         }
+    }
+}
+
+/* The first WDT_LANES of the n dimensions of the rows at x, or as many as there are, transposed: lane l of to[j * step] is
+ * dimension j of row l. Rows that are not there are zeros. */
+WDT_INLINE void load_lanes(const float *x, lane_rows rows, ptrdiff_t n, float *to, ptrdiff_t step)
+{
+    if (rows.present != WDT_ALL_LANES || n < WDT_LANES) {
+        load_some_lanes(x, rows, n, to, step);
+        return;
+    }
+    vec lanes[WDT_LANES];
+    WDT_UNROLL
+    for (int l = 0; l < WDT_LANES; l++, x += rows.stride) {
+        lanes[l] = vec_load(x);
+    }
+    vec_transpose(lanes);
+    WDT_UNROLL
+    for (int j = 0; j < WDT_LANES; j++, to += step) {
+        vec_store(to, lanes[j]);
+    }
+}
+
+/* The reverse, with all of a lane times its factor. Rows that are not there are not written. */
+WDT_INLINE void store_lanes(const float *from, ptrdiff_t step, vec factor, ptrdiff_t n, lane_rows rows, float *x)
+{
+    if (rows.present != WDT_ALL_LANES || n < WDT_LANES) {
+        store_some_lanes(from, step, factor, n, rows, x);
+        return;
+    }
+    vec lanes[WDT_LANES];
+    WDT_UNROLL
+    for (int j = 0; j < WDT_LANES; j++, from += step) {
+        lanes[j] = vec_mul(vec_load(from), factor);
+    }
+    vec_transpose(lanes);
+    WDT_UNROLL
+    for (int l = 0; l < WDT_LANES; l++, x += rows.stride) {
+        vec_store(x, lanes[l]);
     }
 }
 

@@ -60,12 +60,9 @@ static void fill_pairs(const wdt_window *window, const float *x, ptrdiff_t first
     for (ptrdiff_t block = first; block < last; block++) {
         const ptrdiff_t t = tiles_begin(window->head) + block * WDT_LANES;
         const lane_rows rows = {row, lanes_within(t, 0, window->T)};
+        const float *const from = x + t * row + window->kv_head * D; /* lane 0 may not be there */
         for (ptrdiff_t d = 0; d < D; d += WDT_LANES) {
-            vec lanes[WDT_LANES];
-            const ptrdiff_t n = load_lanes(x + t * row + window->kv_head * D, rows, d, D, lanes);
-            for (ptrdiff_t j = 0; j < n; j++) {
-                vec_store(to + (block * D + d + j) * WDT_LINE, lanes[j]);
-            }
+            load_lanes(from + d, rows, D - d, to + (block * D + d) * WDT_LINE, WDT_LINE);
         }
     }
 }
@@ -166,21 +163,19 @@ static void store_log_sums(vec largest, vec total, uint32_t present, ptrdiff_t s
 }
 
 /* sums [D][H][WDT_LANES] -> one tile's output rows and log sums. */
-static void finish(const wdt_window *window, const tile *tile, int h, int H, float *sums, const running *softmax)
+static void finish(const wdt_window *window, const tile *tile, int h, int H, const float *sums,
+                   const running *softmax)
 {
-    const ptrdiff_t Hq = window->head->q_heads, D = window->head->head_dim;
+    const ptrdiff_t Hq = window->head->q_heads;
+    vec inverse[MAX_HEADS];
     for (int k = 0; k < H; k++) {
-        const vec inverse = vec_div(vec_set1(1.0f), softmax->total[k]);
-        for (ptrdiff_t d = 0; d < D; d++) {
-            float *const sum = sums + (d * H + k) * WDT_LANES;
-            vec_store(sum, vec_mul(vec_load(sum), inverse));
-        }
+        inverse[k] = vec_div(vec_set1(1.0f), softmax->total[k]);
         if (window->log_sum) {
             store_log_sums(softmax->largest[k], softmax->total[k], tile->queries, Hq,
                            window->log_sum + tile->first * Hq + h + k); /* lane 0 may not be there */
         }
     }
-    tile_store(window, tile, sums, h, H, window->out);
+    tile_store(window, tile, sums, inverse, h, H, window->out);
 }
 
 /* Query heads h .. h + H - 1 of one tile. */

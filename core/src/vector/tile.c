@@ -15,9 +15,17 @@ near near_begin(const wdt_head *head, ptrdiff_t T, ptrdiff_t t, float *memory)
 /* One half of the lines of a block: from a block of pairs, or zeros without one. */
 static void fill_half_lines(const float *pairs, ptrdiff_t D, float *keys, float *values)
 {
+    if (!pairs) {
+        for (ptrdiff_t at = 0; at < D * WDT_LINE; at += WDT_LINE) {
+            vec_store(keys + at, vec_set1(0.0f));
+            vec_store(values + at, vec_set1(0.0f));
+        }
+        return;
+    }
+    WDT_UNROLL_BY_4
     for (ptrdiff_t at = 0; at < D * WDT_LINE; at += WDT_LINE) {
-        vec_store(keys + at, pairs ? vec_load(pairs + at) : vec_set1(0.0f));
-        vec_store(values + at, pairs ? vec_load(pairs + at + WDT_LANES) : vec_set1(0.0f));
+        vec_store(keys + at, vec_load(pairs + at));
+        vec_store(values + at, vec_load(pairs + at + WDT_LANES));
     }
 }
 
@@ -43,14 +51,15 @@ static uint32_t lanes_of(ptrdiff_t p, ptrdiff_t T)
     return p >= 0 && p + WDT_LANES <= T ? WDT_ALL_LANES : lanes_within(p, 0, T);
 }
 
-/* Where dimension 0 of lane 0's row, position p, lies in the ring. */
-static void near_rows(const near *near, const wdt_head *head, ptrdiff_t p, float *rows[2])
+/* Where dimension 0 of lane 0's row, position p, lies in the ring. Returns how far it is from the start of its line. */
+static ptrdiff_t near_rows(const near *near, const wdt_head *head, ptrdiff_t p, float *rows[2])
 {
     const size_t from = (size_t)(p - tiles_begin(head) + WDT_LANES); /* p >= 1 - WDT_LANES */
     const ptrdiff_t block = (ptrdiff_t)(from / WDT_LANES) - 1;
     const ptrdiff_t at = (block & near->mask) * head->head_dim * WDT_LINE + (ptrdiff_t)(from % WDT_LANES);
     rows[KEYS] = near->keys + at;
     rows[VALUES] = near->values + at;
+    return (ptrdiff_t)(from % WDT_LANES);
 }
 
 /* A single diagonal, `stride` after the tile (or before, if negative): a multiple of WDT_LANES, or near. */
@@ -77,7 +86,7 @@ static void collect_diagonals(const wdt_head *head, const prepared *rows, tile *
     tile->p_last = tile->first + ahead;
     tile->window = ahead + back + 1;
     tile->n_strides = 0;
-    for (ptrdiff_t stride = 1; head->log_stride && !head->dense && stride < T + WDT_LANES; stride *= 2) {
+    for (ptrdiff_t stride = 1; head->log_stride && (stride <= most_back || stride <= most_ahead); stride *= 2) {
         if (stride > reach && stride <= most_back) {
             add_stride(head, rows, -stride, tile);
         }
@@ -158,10 +167,20 @@ void chunk_collect(const tile *tile, const wdt_head *head, ptrdiff_t begin, chun
     column *at = chunk->columns;
     ptrdiff_t c = begin;
     uint32_t all = WDT_ALL_LANES;
-    for (; c < end && c < tile->window; c++, at++) {
-        near_rows(tile->near, head, tile->p_last - c, at->rows);
-        at->lanes = lanes_of(tile->p_last - c, tile->T);
-        all &= at->lanes;
+    while (c < end && c < tile->window) {
+        const ptrdiff_t p = tile->p_last - c;
+        ptrdiff_t left = near_rows(tile->near, head, p, at->rows) + 1; /* columns whose rows are in the same lines */
+        left = left < end - c ? left : end - c;
+        left = left < tile->window - c ? left : tile->window - c;
+        const int inside = p - left >= 0 && p + WDT_LANES <= tile->T;
+        for (ptrdiff_t k = 0; k < left; k++) {
+            at[k].rows[KEYS] = at->rows[KEYS] - k;
+            at[k].rows[VALUES] = at->rows[VALUES] - k;
+            at[k].lanes = inside ? WDT_ALL_LANES : lanes_of(p - k, tile->T);
+            all &= at[k].lanes;
+        }
+        at += left;
+        c += left;
     }
     for (; c < end && c < diagonals; c++, at++) {
         *at = tile->strides[c - tile->window];
@@ -181,29 +200,20 @@ void tile_load(const wdt_window *window, const tile *tile, const float *x, int h
     const ptrdiff_t Hq = window->head->q_heads, D = window->head->head_dim;
     const lane_rows rows = {Hq * D, tile->queries};
     for (int k = 0; k < H; k++) {
-        const float *const from = x + (tile->first * Hq + h + k) * D; /* lane 0 may not be there */
         for (ptrdiff_t d = 0; d < D; d += WDT_LANES) {
-            vec columns[WDT_LANES];
-            const ptrdiff_t n = load_lanes(from, rows, d, D, columns);
-            for (ptrdiff_t j = 0; j < n; j++) {
-                vec_store(lanes + ((d + j) * H + k) * WDT_LANES, columns[j]);
-            }
+            load_lanes(x + (tile->first * Hq + h + k) * D + d, rows, D - d, lanes + (d * H + k) * WDT_LANES, H * WDT_LANES);
         }
     }
 }
 
-void tile_store(const wdt_window *window, const tile *tile, const float *lanes, int h, int H, float *x)
+void tile_store(const wdt_window *window, const tile *tile, const float *lanes, const vec *factors, int h, int H, float *x)
 {
     const ptrdiff_t Hq = window->head->q_heads, D = window->head->head_dim;
     const lane_rows rows = {Hq * D, tile->queries};
     for (int k = 0; k < H; k++) {
         for (ptrdiff_t d = 0; d < D; d += WDT_LANES) {
-            vec columns[WDT_LANES];
-            for (ptrdiff_t j = 0; j < WDT_LANES; j++) {
-                const ptrdiff_t dimension = d + j < D ? d + j : D - 1; /* what is beyond D is not stored */
-                columns[j] = vec_load(lanes + (dimension * H + k) * WDT_LANES);
-            }
-            store_lanes(x + (tile->first * Hq + h + k) * D, rows, d, D, columns);
+            store_lanes(lanes + (d * H + k) * WDT_LANES, H * WDT_LANES, factors[k], D - d, rows,
+                        x + (tile->first * Hq + h + k) * D + d);
         }
     }
 }
@@ -228,14 +238,15 @@ WDT_INLINE vec at_dimension(const float *row, ptrdiff_t d, int is_shared)
     return is_shared ? vec_set1(row[d]) : vec_load(row + d * WDT_LINE);
 }
 
-WDT_INLINE void dot_columns(const column *columns, int which, int is_shared, int N, int H, const float *x, ptrdiff_t D,
-                            float scale, float *dots)
+/* N columns that are `apart` columns apart. */
+WDT_INLINE void dot_columns(const column *columns, int apart, int which, int is_shared, int N, int H, const float *x,
+                            ptrdiff_t D, float scale, float *dots)
 {
     const float *rows[8];
     vec sums[WDT_ACCUMULATORS];
     WDT_UNROLL
     for (int c = 0; c < N; c++) {
-        rows[c] = columns[c].rows[which];
+        rows[c] = columns[c * apart].rows[which];
         WDT_UNROLL
         for (int h = 0; h < H; h++) {
             sums[c * H + h] = vec_set1(0.0f);
@@ -258,7 +269,7 @@ WDT_INLINE void dot_columns(const column *columns, int which, int is_shared, int
     }
     WDT_UNROLL
     for (int s = 0; s < N * H; s++) {
-        vec_store(dots + s * WDT_LANES, vec_mul(sums[s], vec_set1(scale)));
+        vec_store(dots + (s / H * apart * H + s % H) * WDT_LANES, vec_mul(sums[s], vec_set1(scale)));
     }
 }
 
@@ -302,12 +313,15 @@ WDT_INLINE void add_dimensions(const chunk *chunk, int which, int N, int H, cons
     }
 }
 
+/* A pass takes columns from all over: those far away, which come last, are then spread over the passes, and their way
+ * from the second-level cache is hidden behind the arithmetic on near ones. */
 WDT_INLINE void dot_all(const column *columns, int which, int is_shared, int n, int H, const float *x, ptrdiff_t D,
                         float scale, float *dots)
 {
-    for (int c = 0, N; c < n; c += N) {
-        N = take(n - c, AT_ONCE(H));
-#define DOT(N, H) dot_columns(columns + c, which, is_shared, N, H, x, D, scale, dots + c * H * WDT_LANES)
+    const int passes = (n + AT_ONCE(H) - 1) / AT_ONCE(H);
+    for (int c = 0; c < passes; c++) {
+        const int N = (n - c + passes - 1) / passes;
+#define DOT(N, H) dot_columns(columns + c, passes, which, is_shared, N, H, x, D, scale, dots + c * H * WDT_LANES)
         switch (N) { WDT_CASES(H, AT_ONCE, DOT) }
 #undef DOT
     }

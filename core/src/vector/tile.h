@@ -120,8 +120,8 @@ void tile_collect(const wdt_window *window, const prepared *rows, const near *ne
 /* lanes [D][H][WDT_LANES] of x [T, Hq, D], heads h .. h + H - 1, at the tile's positions; zeros elsewhere. */
 void tile_load(const wdt_window *window, const tile *tile, const float *x, int h, int H, float *lanes);
 
-/* The reverse of tile_load(), where the tile has queries. */
-void tile_store(const wdt_window *window, const tile *tile, const float *lanes, int h, int H, float *x);
+/* The reverse of tile_load(), where the tile has queries, times factors [H]. */
+void tile_store(const wdt_window *window, const tile *tile, const float *lanes, const vec *factors, int h, int H, float *x);
 
 /* Columns begin .. begin + CHUNK - 1 of the tile, or as many as there are. */
 void chunk_collect(const tile *tile, const wdt_head *head, ptrdiff_t begin, chunk *chunk);

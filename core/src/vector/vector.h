@@ -45,6 +45,7 @@
 /* For functions whose loops have constant bounds once they are inlined; their arrays then live in registers. */
 #define WDT_INLINE static inline __attribute__((always_inline))
 #define WDT_UNROLL _Pragma("GCC unroll 32")
+#define WDT_UNROLL_BY_4 _Pragma("GCC unroll 4")
 
 #define WDT_ALL_LANES ((1u << WDT_LANES) - 1u)
 
