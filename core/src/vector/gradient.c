@@ -15,6 +15,10 @@
 
 #include "../window.h"
 
+/* Floats between the regions of scratch that are read and written together. Their sizes are multiples of 4 KiB for common
+ * heads; without this, loads from one would seem, by their last 12 address bits, to wait for stores to the other. */
+#define APART (19 * 16)
+
 /* A second set of layouts, for d_keys and d_values. */
 typedef struct gradients {
     prepared rows;
@@ -34,25 +38,25 @@ static size_t layout_floats(const wdt_head *head, ptrdiff_t T)
     return wdt_product(wdt_sum(wdt_sum(pairs, near), means), D);
 }
 
-/* The prepared rows and their ring, the same again for gradients, a tile's lanes, and room to align each. */
+/* The prepared rows and their ring, the same again for gradients, a tile's lanes, and room between them. */
 size_t WDT_NAME(backward_bytes)(const wdt_head *head, ptrdiff_t T)
 {
     const size_t lanes = wdt_product((size_t)head->head_dim, 3 * MAX_HEADS * WDT_LANES);
     const size_t floats = wdt_sum(wdt_product(layout_floats(head, T), 2), lanes);
-    return wdt_sum(wdt_product(floats, sizeof(float)), 6 * WDT_ALIGNMENT);
+    return wdt_sum(wdt_product(floats, sizeof(float)), 3 * WDT_ALIGNMENT + 2 * APART * sizeof(float));
 }
 
 /* ------------------------------------------------------------------------------------------------------- scatter */
 
 /* Columns at once in scatter: their weights of all heads stay in registers. */
-#define SCATTERED(H) ((H) > 2 ? 2 : 8 / (H) < WDT_LANES ? 8 / (H) : WDT_LANES)
+#define SCATTERED(H) (WDT_ACCUMULATORS * 2 / 3 / (H) < 8 ? WDT_ACCUMULATORS * 2 / 3 / (H) : 8)
 
 /* rows += weight * x for N diagonals that are `apart` columns apart. */
 WDT_INLINE void scatter_columns(const column *columns, int which, int apart, int N, int H, const float *weights,
                                 const float *x, ptrdiff_t D)
 {
     float *rows[8];
-    vec weight[8];
+    vec weight[WDT_ACCUMULATORS];
     WDT_UNROLL
     for (int c = 0; c < N; c++) {
         rows[c] = columns[c * apart].rows[which];
@@ -136,15 +140,20 @@ static void scatter(const chunk *to, int which, const float *weights, const floa
 
 /* ---------------------------------------------------------------------------------------------------------- tiles */
 
-/* delta [H][WDT_LANES] = sum over d of a * b, both [D][H][WDT_LANES]. */
-static void dot_lanes(const float *a, const float *b, ptrdiff_t D, int H, float *delta)
+/* delta [H][WDT_LANES] = g . out of each query; zeros where a lane is no query. */
+static void dot_rows(const wdt_window *window, const tile *tile, const float *d_out, int h, int H, float *delta)
 {
-    for (int h = 0; h < H; h++) {
-        vec sum = vec_set1(0.0f);
-        for (ptrdiff_t d = 0; d < D; d++) {
-            sum = vec_fma(vec_load(a + (d * H + h) * WDT_LANES), vec_load(b + (d * H + h) * WDT_LANES), sum);
+    const ptrdiff_t Hq = window->head->q_heads, D = window->head->head_dim;
+    for (int k = 0; k < H; k++) {
+        vec sums[WDT_LANES];
+        for (int l = 0; l < WDT_LANES; l++) {
+            const ptrdiff_t row = ((tile->first + l) * Hq + h + k) * D;
+            sums[l] = vec_set1(0.0f);
+            for (ptrdiff_t d = 0; d < D && tile->queries >> l & 1u; d += WDT_LANES) {
+                sums[l] = vec_fma(load_row(d_out + row, d, D), load_row(window->out + row, d, D), sums[l]);
+            }
         }
-        vec_store(delta + h * WDT_LANES, sum);
+        vec_store(delta + k * WDT_LANES, vec_sums(sums));
     }
 }
 
@@ -183,8 +192,7 @@ static void through_tile(const wdt_window *window, const tile *from, const tile 
     chunk chunk, gradient;
     tile_load(window, from, window->q, h, H, lanes->q);
     tile_load(window, from, d_out, h, H, lanes->d_out);
-    tile_load(window, from, window->out, h, H, lanes->dq);
-    dot_lanes(lanes->d_out, lanes->dq, D, H, delta);
+    dot_rows(window, from, d_out, h, H, delta);
     load_log_sums(window, from, h, H, log_sums);
     for (ptrdiff_t begin = 0; begin < from->n; begin += CHUNK) {
         chunk_collect(from, window->head, begin, &chunk);
@@ -202,34 +210,40 @@ static void through_tile(const wdt_window *window, const tile *from, const tile 
 
 /* ---------------------------------------------------------------------------------------- gradients back to rows */
 
-/* pairs += the block of the ring that is `half` of it. */
-static void add_half_lines(const near *near, ptrdiff_t slot, int half, ptrdiff_t D, float *pairs)
+/* pairs [D] lines += one half of the lines of a block of the ring. */
+static void add_half_lines(const float *keys, const float *values, ptrdiff_t D, float *pairs)
 {
-    const float *const keys = near->keys + slot * D * WDT_LINE + half * WDT_LANES;
-    const float *const values = near->values + slot * D * WDT_LINE + half * WDT_LANES;
     for (ptrdiff_t at = 0; at < D * WDT_LINE; at += WDT_LINE) {
         vec_store(pairs + at, vec_add(vec_load(pairs + at), vec_load(keys + at)));
         vec_store(pairs + at + WDT_LANES, vec_add(vec_load(pairs + at + WDT_LANES), vec_load(values + at)));
     }
 }
 
-/* Moves the ring of gradients on to where the rows' ring is: blocks that leave are added to the pairs, those that come
- * begin at zero. `last`: all leave. */
-static void move_gradients(const wdt_head *head, ptrdiff_t T, const near *rows, int last, gradients *gradients)
+/* Adds what the ring's first block has received to the pairs. */
+static void retire_block(ptrdiff_t tiles, ptrdiff_t D, gradients *gradients)
 {
-    const ptrdiff_t D = head->head_dim, tiles = tile_count(head, T), slots = rows->mask + 1;
     near *const near = &gradients->near;
-    const ptrdiff_t begin = last ? near->end : rows->end - slots;
-    for (; near->begin < begin; near->begin++) {
-        for (int half = 0; half < 2; half++) {
-            const ptrdiff_t block = near->begin + half;
-            if (block >= 0 && block < tiles) {
-                add_half_lines(near, near->begin & near->mask, half, D, gradients->rows.pairs + block * D * WDT_LINE);
-            }
+    const ptrdiff_t at = near_block(near, near->begin, D);
+    for (int half = 0; half < 2; half++) {
+        const ptrdiff_t block = near->begin + half;
+        if (block >= 0 && block < tiles) {
+            add_half_lines(near->keys + at + half * WDT_LANES, near->values + at + half * WDT_LANES, D,
+                           gradients->rows.pairs + block * D * WDT_LINE);
         }
     }
-    for (; near->end < rows->end; near->end++) {
-        const ptrdiff_t at = (near->end & near->mask) * D * WDT_LINE;
+    near->begin++;
+}
+
+/* Moves the ring of gradients on to where the rows' ring is: blocks that leave are added to the pairs, those that come
+ * begin at zero. */
+static void move_gradients(const near *rows, ptrdiff_t tiles, ptrdiff_t D, gradients *gradients)
+{
+    near *const near = &gradients->near;
+    while (near->end < rows->end) {
+        if (near->end - near->begin == near->slots) {
+            retire_block(tiles, D, gradients);
+        }
+        const ptrdiff_t at = near_append(near, D);
         memset(near->keys + at, 0, (size_t)(D * WDT_LINE) * sizeof(float));
         memset(near->values + at, 0, (size_t)(D * WDT_LINE) * sizeof(float));
     }
@@ -272,7 +286,7 @@ void WDT_NAME(backward)(const wdt_window *window, const float *d_out, float *dq,
     const ptrdiff_t ring = 2 * (ptrdiff_t)near_slots(head, T) * D * WDT_LINE;
     const size_t prepared_bytes = WDT_NAME(prepared_bytes)(head, T);
     char *const second = (char *)scratch + prepared_bytes;
-    float *const rings = align_up(second + prepared_bytes), *const own = align_up(rings + 2 * ring);
+    float *const rings = align_up(second + prepared_bytes), *const own = align_up(rings + 2 * (ring + APART));
     const ptrdiff_t tile_size = D * MAX_HEADS * WDT_LANES;
     const lanes lanes = {own, own + tile_size, own + 2 * tile_size};
 
@@ -287,11 +301,11 @@ void WDT_NAME(backward)(const wdt_window *window, const float *d_out, float *dq,
 
     const prepared rows = prepared_of(head, T, scratch);
     near near = near_begin(head, T, 0, rings);
-    gradients gradients = {prepared_of(head, T, second), near_begin(head, T, 0, rings + ring)};
+    gradients gradients = {prepared_of(head, T, second), near_begin(head, T, 0, rings + ring + APART)};
     tile from, to;
     for (ptrdiff_t t = 0; t < tiles; t++) {
         near_move(window, &rows, t, &near);
-        move_gradients(head, T, &near, 0, &gradients);
+        move_gradients(&near, tiles, D, &gradients);
         tile_collect(window, &rows, &near, t, &from);
         tile_collect(&gradient_window, &gradients.rows, &gradients.near, t, &to);
         for (int taken = 0, H; taken < group; taken += H) {
@@ -299,7 +313,9 @@ void WDT_NAME(backward)(const wdt_window *window, const float *d_out, float *dq,
             through_tile(window, &from, &to, window->kv_head * group + taken, H, d_out, dq, &lanes);
         }
     }
-    move_gradients(head, T, &near, 1, &gradients);
+    while (gradients.near.begin < gradients.near.end) {
+        retire_block(tiles, D, &gradients);
+    }
     add_pairs(window, gradients.rows.pairs, dk);
     add_pairs(window, gradients.rows.pairs + WDT_LANES, dv);
     if (wdt_block_count(head, T)) {

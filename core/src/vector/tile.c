@@ -7,9 +7,9 @@
 
 near near_begin(const wdt_head *head, ptrdiff_t T, ptrdiff_t t, float *memory)
 {
-    const ptrdiff_t slots = (ptrdiff_t)near_slots(head, T), around = near_reach(head, T) / WDT_LANES + 1;
+    const ptrdiff_t slots = (ptrdiff_t)near_slots(head, T), around = near_blocks(head, T);
     const ptrdiff_t first = t > around ? t - around : -1; /* -1: half of block -1's lines are the first rows */
-    return (near){first, first, slots - 1, memory, memory + slots * head->head_dim * WDT_LINE};
+    return (near){first, first, slots, 0, memory, memory + slots * head->head_dim * WDT_LINE};
 }
 
 /* One half of the lines of a block: from a block of pairs, or zeros without one. */
@@ -33,9 +33,9 @@ void near_move(const wdt_window *window, const prepared *rows, ptrdiff_t t, near
 {
     const wdt_head *const head = window->head;
     const ptrdiff_t T = window->T, block_size = head->head_dim * WDT_LINE, tiles = tile_count(head, T);
-    const ptrdiff_t ahead = t + 1 + (head->causal ? 0 : near_reach(head, T) / WDT_LANES + 1);
-    for (const ptrdiff_t end = ahead < tiles ? ahead : tiles; near->end < end; near->end++) {
-        const ptrdiff_t at = (near->end & near->mask) * block_size, block = near->end;
+    const ptrdiff_t ahead = t + 1 + (head->causal ? 0 : near_blocks(head, T));
+    for (const ptrdiff_t end = ahead < tiles ? ahead : tiles; near->end < end;) {
+        const ptrdiff_t block = near->end, at = near_append(near, head->head_dim);
         const float *const pairs = rows->pairs + block * block_size;
         fill_half_lines(block < 0 ? NULL : pairs, head->head_dim, near->keys + at, near->values + at);
         fill_half_lines(block + 1 < tiles ? pairs + block_size : NULL, head->head_dim, near->keys + at + WDT_LANES,
@@ -56,7 +56,7 @@ static ptrdiff_t near_rows(const near *near, const wdt_head *head, ptrdiff_t p, 
 {
     const size_t from = (size_t)(p - tiles_begin(head) + WDT_LANES); /* p >= 1 - WDT_LANES */
     const ptrdiff_t block = (ptrdiff_t)(from / WDT_LANES) - 1;
-    const ptrdiff_t at = (block & near->mask) * head->head_dim * WDT_LINE + (ptrdiff_t)(from % WDT_LANES);
+    const ptrdiff_t at = near_block(near, block, head->head_dim) + (ptrdiff_t)(from % WDT_LANES);
     rows[KEYS] = near->keys + at;
     rows[VALUES] = near->values + at;
     return (ptrdiff_t)(from % WDT_LANES);

@@ -30,29 +30,42 @@ static inline prepared prepared_of(const wdt_head *head, ptrdiff_t T, void *memo
     return (prepared){at, at + pairs, at + pairs + wdt_block_count(head, T) * D};
 }
 
-/* How far the diagonals reach that are not in pairs: the window, and strides of less than WDT_LANES. */
-static inline ptrdiff_t near_reach(const wdt_head *head, ptrdiff_t T)
+/* How many blocks before a tile's own (and after it, if not causal) the diagonals reach that are not in pairs: the window,
+ * and strides of less than WDT_LANES. */
+static inline ptrdiff_t near_blocks(const wdt_head *head, ptrdiff_t T)
 {
     const ptrdiff_t window = head->dense || head->window > T ? T : head->window;
-    return window < WDT_LANES ? WDT_LANES : window;
+    return window < WDT_LANES ? 1 : (window - 1) / WDT_LANES + 1;
 }
 
-/* The window layout of what a tile sees near it: a ring of blocks that moves with the tiles. */
+/* The window layout of what a tile sees near it: a ring of blocks that moves with the tiles, just large enough, so that it
+ * stays in the first-level cache. */
 typedef struct near {
-    ptrdiff_t begin, end; /* blocks held, counted as tiles are */
-    ptrdiff_t mask;       /* block b lies at slot b & mask */
-    float *keys, *values; /* [mask + 1][D] lines each */
+    ptrdiff_t begin, end;  /* blocks held, counted as tiles are; at most `slots` */
+    ptrdiff_t slots, slot; /* of the ring; where block `end` will go */
+    float *keys, *values;  /* [slots][D] lines each */
 } near;
 
-/* Slots of the ring: a power of two that holds the blocks around a tile, on both sides if not causal. */
 static inline size_t near_slots(const wdt_head *head, ptrdiff_t T)
 {
-    const size_t around = (size_t)(near_reach(head, T) / WDT_LANES) + 1, held = head->causal ? around + 1 : 2 * around + 1;
-    size_t slots = 2;
-    while (slots < held) {
-        slots *= 2;
-    }
-    return slots;
+    return (size_t)near_blocks(head, T) * (head->causal ? 1 : 2) + 1;
+}
+
+/* Where a block that is held lies: floats after keys and values. */
+static inline ptrdiff_t near_block(const near *near, ptrdiff_t block, ptrdiff_t D)
+{
+    const ptrdiff_t slot = near->slot - (near->end - block);
+    return (slot < 0 ? slot + near->slots : slot) * D * WDT_LINE;
+}
+
+/* Block `end`'s place. */
+static inline ptrdiff_t near_append(near *near, ptrdiff_t D)
+{
+    const ptrdiff_t at = near->slot * D * WDT_LINE;
+    near->slot = near->slot + 1 == near->slots ? 0 : near->slot + 1;
+    near->end++;
+    near->begin = near->end - near->begin > near->slots ? near->end - near->slots : near->begin;
+    return at;
 }
 
 /* What all lanes of a tile look at together: rows[KEYS] and rows[VALUES] are where lane 0's row begins, in a layout
