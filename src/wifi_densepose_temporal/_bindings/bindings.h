@@ -1,5 +1,5 @@
 // What the binding files share: array types, memory, and the rule that one object is one call's at a time.
-// The layer is thin on purpose: it converts nothing and words no error but one. floats.h says what it takes as an array.
+// The layer is thin on purpose: it converts nothing, and words one error. floats.h says what it takes as an array.
 #pragma once
 
 #include <atomic>
