@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +17,7 @@ from tests.strategies import configs, uniform
 from wifi_densepose_temporal import AetherTemporalHead, TemporalHeadConfig
 from wifi_densepose_temporal.errors import ConfigError
 
+ROOT = Path(__file__).parents[1]
 AETHER = TemporalHeadConfig.default_aether()
 
 
@@ -55,3 +59,24 @@ def test_threads_are_a_whole_number(threads: Any) -> None:
 def test_more_threads_than_can_help_are_fine(threads: Any) -> None:
     head, (q, k, v) = AetherTemporalHead(AETHER), uniform(AETHER, 300, seed=1)
     np.testing.assert_array_equal(head.forward(q, k, v, threads=threads), head.forward(q, k, v))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits the address space as Linux does")
+@pytest.mark.parametrize("batch", [1, 40])
+def test_where_the_system_gives_no_more_threads_those_there_do_the_work(batch: int) -> None:
+    """256 stacks do not fit into the address space that is left; a few do."""
+    program = f"""
+import resource
+import numpy as np
+from tests.strategies import uniform
+from wifi_densepose_temporal import AetherTemporalHead, TemporalHeadConfig
+config = TemporalHeadConfig.default_aether()
+windows = [x.reshape({batch}, -1, *x.shape[1:]) for x in uniform(config, 20_000, seed=0)]
+head = AetherTemporalHead(config)
+one = head.forward(*windows)
+used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + 2**27, resource.RLIM_INFINITY))
+np.testing.assert_array_equal(head.forward(*windows, threads=256), one)
+"""
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
