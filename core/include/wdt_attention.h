@@ -95,7 +95,7 @@ typedef struct wdt_window {
 
 /* Both are SIZE_MAX if not addressable. Scratch is one thread's own. */
 size_t wdt_window_prepared_bytes(const wdt_head *head, ptrdiff_t T);
-size_t wdt_window_scratch_bytes(const wdt_head *head);
+size_t wdt_window_scratch_bytes(const wdt_head *head, ptrdiff_t T);
 
 /* Lays this head's keys, values and block means out in `prepared`; then writes the part's rows of out and log_sum.
  * 0 <= share < shares. */

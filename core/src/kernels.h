@@ -11,7 +11,7 @@ typedef struct wdt_kernels {
 
     /* The window pass of wdt_attention.h. */
     size_t (*prepared_bytes)(const wdt_head *head, ptrdiff_t T);
-    size_t (*scratch_bytes)(const wdt_head *head);
+    size_t (*scratch_bytes)(const wdt_head *head, ptrdiff_t T);
     void (*prepare)(const wdt_window *window, int share, int shares);
     void (*attend_window)(const wdt_window *window, int share, int shares, void *scratch);
     size_t (*backward_bytes)(const wdt_head *head, ptrdiff_t T);

@@ -2,7 +2,7 @@
  *
  * Everything here is arithmetic on positions; no array is touched. Both the window pass and the step read their
  * candidates from here, so the two cannot disagree. Definition: docs/semantics.md. */
-#include "wdt_attention.h"
+#include "pattern.h"
 
 wdt_head wdt_head_default(void)
 {
@@ -79,21 +79,12 @@ static void add_strides(wdt_candidates *candidates, ptrdiff_t center, ptrdiff_t 
     }
 }
 
-static int is_power_of_two(ptrdiff_t x)
-{
-    return x > 0 && (x & (x - 1)) == 0;
-}
-
 /* Adds the global tokens that a query at i sees and that are candidates for no other reason. */
 static void add_globals(const wdt_head *head, ptrdiff_t i, ptrdiff_t T, wdt_candidates *tokens)
 {
-    const ptrdiff_t end = head->causal ? i + 1 : T;
     for (int32_t k = 0; k < head->n_global_tokens; k++) {
-        const ptrdiff_t g = head->global_tokens[k];
-        const int in_window = tokens->begin <= g && g < tokens->end;
-        const int is_stride = head->log_stride && is_power_of_two(g < i ? i - g : g - i);
-        if (g < end && !in_window && !is_stride) {
-            add_single(tokens, g);
+        if (wdt_global_is_single(head, head->global_tokens[k], i, T)) {
+            add_single(tokens, head->global_tokens[k]);
         }
     }
 }

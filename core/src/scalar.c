@@ -16,9 +16,9 @@ static size_t prepared_bytes(const wdt_head *head, ptrdiff_t T)
     return wdt_product(row, (size_t)wdt_block_count(head, T));
 }
 
-static size_t scratch_bytes(const wdt_head *head)
+static size_t scratch_bytes(const wdt_head *head, ptrdiff_t T)
 {
-    (void)head;
+    (void)head, (void)T;
     return 0;
 }
 

@@ -17,9 +17,9 @@ size_t wdt_window_prepared_bytes(const wdt_head *head, ptrdiff_t T)
     return wdt_kernels_in_use()->prepared_bytes(head, T);
 }
 
-size_t wdt_window_scratch_bytes(const wdt_head *head)
+size_t wdt_window_scratch_bytes(const wdt_head *head, ptrdiff_t T)
 {
-    return wdt_kernels_in_use()->scratch_bytes(head);
+    return wdt_kernels_in_use()->scratch_bytes(head, T);
 }
 
 void wdt_window_prepare(const wdt_window *window, int share, int shares)
@@ -44,7 +44,7 @@ void wdt_window_backward(const wdt_window *window, const float *d_out, float *dq
 
 size_t wdt_forward_scratch_bytes(const wdt_head *head, ptrdiff_t T)
 {
-    return wdt_sum(wdt_window_prepared_bytes(head, T), wdt_window_scratch_bytes(head));
+    return wdt_sum(wdt_window_prepared_bytes(head, T), wdt_window_scratch_bytes(head, T));
 }
 
 void wdt_forward(const wdt_head *head, ptrdiff_t T, const float *q, const float *k, const float *v, float *out,

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "check.h"
+#include "wdt_kernels.h"
 #include "wdt_model.h"
 
 enum { D = 3, HQ = 4, HKV = 2, HEAD = 2, LAYERS = 2, CLASSES = 3, FEATURES = 6, HIDDEN = 7, INNER = 4, EMBED = 6 };
@@ -139,6 +140,8 @@ static int run_copy(int half)
 
 int main(void)
 {
+    const char *names[WDT_MAX_INSTRUCTION_SETS];
+    const int sets = wdt_instruction_sets(names);
     CHECK(wdt_stream_init(NULL, &(wdt_model){.layers = 1, .head = wdt_head_default()}, 0, 0, NULL) == WDT_E_CONFIG);
     for (uint32_t pooling = WDT_POOL_MEAN; pooling <= WDT_POOL_MEAN_SPREAD; pooling++) {
         for (int half = 0; half < 2; half++) {
@@ -148,6 +151,7 @@ int main(void)
     }
     int ran = 0;
     for (int round = 0; round < 50000; round++) {
+        CHECK(wdt_use_instruction_set(names[round % sets]) == WDT_OK);
         const size_t records = make(draw(4), draw(8));
         for (uint32_t flips = 1 + draw(2); flips > 0; flips--) {
             const size_t at = draw(2) ? records + draw((uint32_t)(length - 4 - records)) : 8 + draw(16);

@@ -59,7 +59,7 @@ void attend(const Arrays &arrays, int threads) {
     threads = useful_threads(threads, parts * arrays.extent.T);
     const bool own = parts >= threads;
     const std::vector<Memory> prepared = blocks(own ? threads : 1, wdt_window_prepared_bytes(head, arrays.extent.T));
-    const std::vector<Memory> scratch = blocks(threads, wdt_window_scratch_bytes(head));
+    const std::vector<Memory> scratch = blocks(threads, wdt_window_scratch_bytes(head, arrays.extent.T));
     on_threads(threads, [&](int thread, int team, auto &together) {
         void *const mine = scratch[static_cast<size_t>(thread)].data.get();
         for (ptrdiff_t p = own ? thread : 0; p < parts; p += own ? team : 1) {

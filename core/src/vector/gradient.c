@@ -1,0 +1,308 @@
+/* The gradient of the window pass for a vector unit: the formulas of ../gradient.c on the tiles of prefill.c.
+ *
+ * Per chunk of columns, with g the loss's gradient by out, delta = g . out and log_sum from the forward pass:
+ *
+ *   score      s = q . key / sqrt(D), and g . value
+ *   weigh      p = exp(s - log_sum)          ds = p (g . value - delta) / sqrt(D)
+ *   add        dq += sum over columns of ds * key
+ *   scatter    d key += ds * q, d value += p * g, into the column's rows
+ *
+ * Where the forward pass reads a column, scatter writes to the same place of a second set of layouts: a tile's columns are
+ * found twice, once in the rows and once in their gradients. The rings of gradients are added to the pairs when their
+ * blocks leave, and at the end everything goes back to rows [T, Hkv, D]. One thread, one order: the same bits always. */
+#include "table.h"
+#include "tile.h"
+
+#include "../window.h"
+
+/* A second set of layouts, for d_keys and d_values. */
+typedef struct gradients {
+    prepared rows;
+    near near;
+} gradients;
+
+/* One tile's lanes [D][H][WDT_LANES]. */
+typedef struct lanes {
+    float *q, *d_out, *dq;
+} lanes;
+
+static size_t layout_floats(const wdt_head *head, ptrdiff_t T)
+{
+    const size_t D = (size_t)head->head_dim, pairs = wdt_product((size_t)tile_count(head, T), WDT_LINE);
+    const size_t near = wdt_product(near_slots(head, T), 2 * WDT_LINE);
+    const size_t means = wdt_product((size_t)wdt_block_count(head, T), 2);
+    return wdt_product(wdt_sum(wdt_sum(pairs, near), means), D);
+}
+
+/* The prepared rows and their ring, the same again for gradients, a tile's lanes, and room to align each. */
+size_t WDT_NAME(backward_bytes)(const wdt_head *head, ptrdiff_t T)
+{
+    const size_t lanes = wdt_product((size_t)head->head_dim, 3 * MAX_HEADS * WDT_LANES);
+    const size_t floats = wdt_sum(wdt_product(layout_floats(head, T), 2), lanes);
+    return wdt_sum(wdt_product(floats, sizeof(float)), 6 * WDT_ALIGNMENT);
+}
+
+/* ------------------------------------------------------------------------------------------------------- scatter */
+
+/* Columns at once in scatter: their weights of all heads stay in registers. */
+#define SCATTERED(H) ((H) > 2 ? 2 : 8 / (H) < WDT_LANES ? 8 / (H) : WDT_LANES)
+
+/* rows += weight * x for N diagonals that are `apart` columns apart. */
+WDT_INLINE void scatter_columns(const column *columns, int which, int apart, int N, int H, const float *weights,
+                                const float *x, ptrdiff_t D)
+{
+    float *rows[8];
+    vec weight[8];
+    WDT_UNROLL
+    for (int c = 0; c < N; c++) {
+        rows[c] = columns[c * apart].rows[which];
+        WDT_UNROLL
+        for (int h = 0; h < H; h++) {
+            weight[c * H + h] = vec_load(weights + (c * apart * H + h) * WDT_LANES);
+        }
+    }
+    for (ptrdiff_t d = 0; d < D; d++) {
+        vec lane[MAX_HEADS];
+        WDT_UNROLL
+        for (int h = 0; h < H; h++) {
+            lane[h] = vec_load(x + (d * H + h) * WDT_LANES);
+        }
+        WDT_UNROLL
+        for (int c = 0; c < N; c++) {
+            vec sum = vec_load(rows[c] + d * WDT_LINE);
+            WDT_UNROLL
+            for (int h = 0; h < H; h++) {
+                sum = vec_fma(weight[c * H + h], lane[h], sum);
+            }
+            vec_store(rows[c] + d * WDT_LINE, sum);
+        }
+    }
+}
+
+/* Neighbouring diagonals overlap in memory but for one position, and a load from what was just stored has to wait for it.
+ * So they are taken WDT_LANES apart. */
+WDT_INLINE void scatter_diagonals(const chunk *to, int which, int H, const float *weights, const float *x, ptrdiff_t D)
+{
+    for (int first = 0; first < WDT_LANES; first++) {
+        for (int c = first, N; c < to->n_diagonals; c += N * WDT_LANES) {
+            const int left = (to->n_diagonals - c + WDT_LANES - 1) / WDT_LANES;
+            N = left < SCATTERED(H) ? left : SCATTERED(H);
+#define SCATTER(N, H) \
+    scatter_columns(to->columns + c, which, WDT_LANES, N, H, weights + c * H * WDT_LANES, x, D)
+            switch (N) { WDT_CASES(H, SCATTERED, SCATTER) }
+#undef SCATTER
+        }
+    }
+}
+
+/* row += sum over lanes and heads of weight * x, for one shared row. */
+WDT_INLINE void scatter_shared(float *row, int H, const float *weights, const float *x, ptrdiff_t D)
+{
+    vec weight[MAX_HEADS];
+    WDT_UNROLL
+    for (int h = 0; h < H; h++) {
+        weight[h] = vec_load(weights + h * WDT_LANES);
+    }
+    for (ptrdiff_t d = 0; d < D; d += WDT_LANES) {
+        vec sums[WDT_LANES];
+        WDT_UNROLL
+        for (int j = 0; j < WDT_LANES; j++) {
+            const ptrdiff_t dimension = d + j < D ? d + j : D - 1; /* what is beyond D is not stored */
+            sums[j] = vec_set1(0.0f);
+            WDT_UNROLL
+            for (int h = 0; h < H; h++) {
+                sums[j] = vec_fma(weight[h], vec_load(x + (dimension * H + h) * WDT_LANES), sums[j]);
+            }
+        }
+        store_row(row, d, D, vec_add(load_row(row, d, D), vec_sums(sums)));
+    }
+}
+
+WDT_INLINE void scatter_heads(const chunk *to, int which, int H, const float *weights, const float *x, ptrdiff_t D)
+{
+    scatter_diagonals(to, which, H, weights, x, D);
+    for (int c = to->n_diagonals; c < to->n; c++) {
+        scatter_shared(to->columns[c].rows[which], H, weights + c * H * WDT_LANES, x, D);
+    }
+}
+
+/* The columns' `which` rows += weights [n][H][WDT_LANES] * x [D][H][WDT_LANES]. */
+static void scatter(const chunk *to, int which, const float *weights, const float *x, ptrdiff_t D, int H)
+{
+#define SCATTER_HEADS(H) scatter_heads(to, which, H, weights, x, D);
+    WDT_HEADS(H, SCATTER_HEADS)
+#undef SCATTER_HEADS
+}
+
+/* ---------------------------------------------------------------------------------------------------------- tiles */
+
+/* delta [H][WDT_LANES] = sum over d of a * b, both [D][H][WDT_LANES]. */
+static void dot_lanes(const float *a, const float *b, ptrdiff_t D, int H, float *delta)
+{
+    for (int h = 0; h < H; h++) {
+        vec sum = vec_set1(0.0f);
+        for (ptrdiff_t d = 0; d < D; d++) {
+            sum = vec_fma(vec_load(a + (d * H + h) * WDT_LANES), vec_load(b + (d * H + h) * WDT_LANES), sum);
+        }
+        vec_store(delta + h * WDT_LANES, sum);
+    }
+}
+
+/* [H][WDT_LANES] of log_sum [T, Hq], zeros where a lane is no query. */
+static void load_log_sums(const wdt_window *window, const tile *tile, int h, int H, float *log_sums)
+{
+    for (int k = 0; k < H; k++) {
+        for (int l = 0; l < WDT_LANES; l++) {
+            const ptrdiff_t at = (tile->first + l) * window->head->q_heads + h + k;
+            log_sums[k * WDT_LANES + l] = tile->queries >> l & 1u ? window->log_sum[at] : 0.0f;
+        }
+    }
+}
+
+/* scores -> p; g . values -> ds: [n][H][WDT_LANES] each, in place. */
+static void weigh(int n, int H, float scale, const float *log_sums, const float *delta, float *scores, float *ds)
+{
+    for (int s = 0; s < n * H; s++) {
+        const vec log_sum = vec_load(log_sums + s % H * WDT_LANES), mean = vec_load(delta + s % H * WDT_LANES);
+        const vec p = vec_exp(vec_sub(vec_load(scores + s * WDT_LANES), log_sum));
+        const vec slope = vec_mul(vec_sub(vec_load(ds + s * WDT_LANES), mean), vec_set1(scale));
+        vec_store(scores + s * WDT_LANES, p);
+        vec_store(ds + s * WDT_LANES, vec_mul(p, slope));
+    }
+}
+
+/* Query heads h .. h + H - 1 of one tile; `to` is the tile's columns in the gradients. */
+static void through_tile(const wdt_window *window, const tile *from, const tile *to, int h, int H, const float *d_out,
+                         float *dq, const lanes *lanes)
+{
+    const ptrdiff_t D = window->head->head_dim;
+    const float scale = 1.0f / sqrtf((float)D);
+    const vec ones[MAX_HEADS] = {vec_set1(1.0f), vec_set1(1.0f), vec_set1(1.0f), vec_set1(1.0f)};
+    float scores[CHUNK * MAX_HEADS * WDT_LANES], ds[CHUNK * MAX_HEADS * WDT_LANES];
+    float delta[MAX_HEADS * WDT_LANES], log_sums[MAX_HEADS * WDT_LANES];
+    chunk chunk, gradient;
+    tile_load(window, from, window->q, h, H, lanes->q);
+    tile_load(window, from, d_out, h, H, lanes->d_out);
+    tile_load(window, from, window->out, h, H, lanes->dq);
+    dot_lanes(lanes->d_out, lanes->dq, D, H, delta);
+    load_log_sums(window, from, h, H, log_sums);
+    for (ptrdiff_t begin = 0; begin < from->n; begin += CHUNK) {
+        chunk_collect(from, window->head, begin, &chunk);
+        chunk_collect(to, window->head, begin, &gradient);
+        chunk_dot(&chunk, KEYS, lanes->q, D, H, scale, scores);
+        chunk_dot(&chunk, VALUES, lanes->d_out, D, H, 1.0f, ds);
+        chunk_mask(&chunk, H, scores);
+        weigh(chunk.n, H, scale, log_sums, delta, scores, ds);
+        chunk_add(&chunk, KEYS, ds, D, H, begin == 0 ? NULL : ones, lanes->dq);
+        scatter(&gradient, KEYS, ds, lanes->q, D, H);
+        scatter(&gradient, VALUES, scores, lanes->d_out, D, H);
+    }
+    tile_store(window, from, lanes->dq, h, H, dq);
+}
+
+/* ---------------------------------------------------------------------------------------- gradients back to rows */
+
+/* pairs += the block of the ring that is `half` of it. */
+static void add_half_lines(const near *near, ptrdiff_t slot, int half, ptrdiff_t D, float *pairs)
+{
+    const float *const keys = near->keys + slot * D * WDT_LINE + half * WDT_LANES;
+    const float *const values = near->values + slot * D * WDT_LINE + half * WDT_LANES;
+    for (ptrdiff_t at = 0; at < D * WDT_LINE; at += WDT_LINE) {
+        vec_store(pairs + at, vec_add(vec_load(pairs + at), vec_load(keys + at)));
+        vec_store(pairs + at + WDT_LANES, vec_add(vec_load(pairs + at + WDT_LANES), vec_load(values + at)));
+    }
+}
+
+/* Moves the ring of gradients on to where the rows' ring is: blocks that leave are added to the pairs, those that come
+ * begin at zero. `last`: all leave. */
+static void move_gradients(const wdt_head *head, ptrdiff_t T, const near *rows, int last, gradients *gradients)
+{
+    const ptrdiff_t D = head->head_dim, tiles = tile_count(head, T), slots = rows->mask + 1;
+    near *const near = &gradients->near;
+    const ptrdiff_t begin = last ? near->end : rows->end - slots;
+    for (; near->begin < begin; near->begin++) {
+        for (int half = 0; half < 2; half++) {
+            const ptrdiff_t block = near->begin + half;
+            if (block >= 0 && block < tiles) {
+                add_half_lines(near, near->begin & near->mask, half, D, gradients->rows.pairs + block * D * WDT_LINE);
+            }
+        }
+    }
+    for (; near->end < rows->end; near->end++) {
+        const ptrdiff_t at = (near->end & near->mask) * D * WDT_LINE;
+        memset(near->keys + at, 0, (size_t)(D * WDT_LINE) * sizeof(float));
+        memset(near->values + at, 0, (size_t)(D * WDT_LINE) * sizeof(float));
+    }
+}
+
+/* dx [T, Hkv, D] += half of the pairs, from `pairs` on. */
+static void add_pairs(const wdt_window *window, const float *pairs, float *dx)
+{
+    const ptrdiff_t D = window->head->head_dim, row = window->head->kv_heads * D;
+    for (ptrdiff_t block = 0; block < tile_count(window->head, window->T); block++) {
+        const ptrdiff_t t = tiles_begin(window->head) + block * WDT_LANES;
+        const lane_rows rows = {row, lanes_within(t, 0, window->T)};
+        float *const to = dx + t * row + window->kv_head * D;
+        for (ptrdiff_t d = 0; d < D; d += WDT_LANES) {
+            vec lanes[WDT_LANES];
+            const ptrdiff_t n = load_lanes(to, rows, d, D, lanes);
+            for (ptrdiff_t j = 0; j < n; j++) {
+                lanes[j] = vec_add(lanes[j], vec_load(pairs + (block * D + d + j) * WDT_LINE));
+            }
+            store_lanes(to, rows, d, D, lanes);
+        }
+    }
+}
+
+/* Zero in this head's rows of dx [T, Hkv, D]. */
+static void clear_rows(const wdt_window *window, float *dx)
+{
+    const ptrdiff_t D = window->head->head_dim, row = window->head->kv_heads * D;
+    for (ptrdiff_t t = 0; t < window->T; t++) {
+        memset(dx + t * row + window->kv_head * D, 0, (size_t)D * sizeof *dx);
+    }
+}
+
+void WDT_NAME(backward)(const wdt_window *window, const float *d_out, float *dq, float *dk, float *dv, void *scratch)
+{
+    const wdt_head *const head = window->head;
+    const ptrdiff_t T = window->T, D = head->head_dim, tiles = tile_count(head, T);
+    const int group = head->q_heads / head->kv_heads;
+    const ptrdiff_t ring = 2 * (ptrdiff_t)near_slots(head, T) * D * WDT_LINE;
+    const size_t prepared_bytes = WDT_NAME(prepared_bytes)(head, T);
+    char *const second = (char *)scratch + prepared_bytes;
+    float *const rings = align_up(second + prepared_bytes), *const own = align_up(rings + 2 * ring);
+    const ptrdiff_t tile_size = D * MAX_HEADS * WDT_LANES;
+    const lanes lanes = {own, own + tile_size, own + 2 * tile_size};
+
+    wdt_window rows_window = *window, gradient_window = *window;
+    rows_window.prepared = scratch;
+    gradient_window.k = dk;
+    gradient_window.v = dv;
+    WDT_NAME(prepare)(&rows_window, 0, 1);
+    memset(second, 0, prepared_bytes);
+    clear_rows(window, dk);
+    clear_rows(window, dv);
+
+    const prepared rows = prepared_of(head, T, scratch);
+    near near = near_begin(head, T, 0, rings);
+    gradients gradients = {prepared_of(head, T, second), near_begin(head, T, 0, rings + ring)};
+    tile from, to;
+    for (ptrdiff_t t = 0; t < tiles; t++) {
+        near_move(window, &rows, t, &near);
+        move_gradients(head, T, &near, 0, &gradients);
+        tile_collect(window, &rows, &near, t, &from);
+        tile_collect(&gradient_window, &gradients.rows, &gradients.near, t, &to);
+        for (int taken = 0, H; taken < group; taken += H) {
+            H = tile_heads(group, taken);
+            through_tile(window, &from, &to, window->kv_head * group + taken, H, d_out, dq, &lanes);
+        }
+    }
+    move_gradients(head, T, &near, 1, &gradients);
+    add_pairs(window, gradients.rows.pairs, dk);
+    add_pairs(window, gradients.rows.pairs + WDT_LANES, dv);
+    if (wdt_block_count(head, T)) {
+        wdt_spread_block_gradients(window, gradients.rows.mean_keys, dk);
+        wdt_spread_block_gradients(window, gradients.rows.mean_values, dv);
+    }
+}

@@ -1,0 +1,71 @@
+/* The model's projections, and rows on their way into a float16 cache. */
+#include "table.h"
+
+#include "../half.h"
+
+WDT_INLINE vec load_weights(const void *W, ptrdiff_t at, int half)
+{
+    return half ? vec_load_half((const uint16_t *)W + at) : vec_load((const float *)W + at);
+}
+
+/* N vecs of outputs from j on, in registers over all inputs. */
+WDT_INLINE void add_outputs(int N, const float *x, const void *W, int half, ptrdiff_t n_in, ptrdiff_t n_out,
+                            ptrdiff_t j, float *y)
+{
+    vec sums[8];
+    WDT_UNROLL
+    for (int s = 0; s < N; s++) {
+        sums[s] = vec_load(y + j + s * WDT_LANES);
+    }
+    for (ptrdiff_t i = 0; i < n_in; i++) {
+        const vec input = vec_set1(x[i]);
+        WDT_UNROLL
+        for (int s = 0; s < N; s++) {
+            sums[s] = vec_fma(input, load_weights(W, i * n_out + j + s * WDT_LANES, half), sums[s]);
+        }
+    }
+    WDT_UNROLL
+    for (int s = 0; s < N; s++) {
+        vec_store(y + j + s * WDT_LANES, sums[s]);
+    }
+}
+
+WDT_INLINE void add_all_outputs(const float *x, const void *W, int half, ptrdiff_t n_in, ptrdiff_t n_out, float *y)
+{
+    ptrdiff_t j = 0;
+    for (; j + 8 * WDT_LANES <= n_out; j += 8 * WDT_LANES) {
+        add_outputs(8, x, W, half, n_in, n_out, j, y);
+    }
+    for (; j + 2 * WDT_LANES <= n_out; j += 2 * WDT_LANES) {
+        add_outputs(2, x, W, half, n_in, n_out, j, y);
+    }
+    for (; j + WDT_LANES <= n_out; j += WDT_LANES) {
+        add_outputs(1, x, W, half, n_in, n_out, j, y);
+    }
+    for (; j < n_out; j++) { /* fewer outputs than lanes are left: a classifier's few classes */
+        for (ptrdiff_t i = 0; i < n_in; i++) {
+            const ptrdiff_t at = i * n_out + j;
+            y[j] += x[i] * (half ? wdt_half_to_float(((const uint16_t *)W)[at]) : ((const float *)W)[at]);
+        }
+    }
+}
+
+void WDT_NAME(add_product)(const float *x, const void *W, int half, int32_t n_in, int32_t n_out, float *y)
+{
+    if (half) {
+        add_all_outputs(x, W, 1, n_in, n_out, y);
+    } else {
+        add_all_outputs(x, W, 0, n_in, n_out, y);
+    }
+}
+
+void WDT_NAME(to_half)(const float *x, ptrdiff_t n, uint16_t *half)
+{
+    ptrdiff_t j = 0;
+    for (; j + WDT_LANES <= n; j += WDT_LANES) {
+        vec_store_half(half + j, vec_load(x + j));
+    }
+    for (; j < n; j++) {
+        half[j] = wdt_float_to_half(x[j]);
+    }
+}
