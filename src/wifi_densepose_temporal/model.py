@@ -99,6 +99,7 @@ class TemporalModel:
         self.sha256 = hashlib.sha256(blob).hexdigest()
         self.labels = _labels(view)
         self._label_array = np.asarray(self.labels)
+        self._label_items = tuple(self._label_array)
         self.provenance: dict[str, Any] = _provenance(view)
         self.trained: bool | None = False if self.sha256 == REFERENCE_SHA256 else self.provenance.get("trained")
         self.warnings: tuple[str, ...] = tuple(_doubts(self, view))
@@ -271,7 +272,7 @@ class Stream:
             raise self._refusal(taken, 0)
         logits, embedding, winner = taken
         model = self.model
-        return Prediction(logits, embedding, model._label_array[winner], self.source, model.sha256, model.trained)
+        return Prediction(logits, embedding, model._label_items[winner], self.source, model.sha256, model.trained)
 
     def reset(self) -> None:
         """Forgets every frame, as if the track were new."""

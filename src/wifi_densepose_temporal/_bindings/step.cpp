@@ -124,11 +124,14 @@ nb::object step_batch(const wdt_head &head, nb::list caches, nb::handle q, nb::h
     const Batch batch{head, tracks, query.data(), key.data(), value.data(), result.floats.data(), status.data()};
     {
         nb::gil_scoped_release release;
-        on_threads(useful_threads(wanted, count), [&](int thread, int team, auto &) {
-            const size_t n = status.size(), begin = n * thread / team, end = n * (thread + 1) / team;
-            for (size_t i = begin; i < end; i++) {
-                batch.step(i);
-            }
+        Tasks runs((count + POSITIONS_A_TASK - 1) / POSITIONS_A_TASK);
+        on_threads(useful_tasks(wanted, count), [&](int) {
+            runs.take([&](ptrdiff_t run) {
+                const ptrdiff_t begin = run * POSITIONS_A_TASK, end = std::min(begin + POSITIONS_A_TASK, count);
+                for (ptrdiff_t i = begin; i < end; i++) {
+                    batch.step(static_cast<size_t>(i));
+                }
+            });
         });
     }
     return nb::make_tuple(result.array, refusals(status, tracks));

@@ -1,4 +1,6 @@
 // The window pass and its gradient, spread over threads by parts: a part is one batch item's key/value head.
+#include <deque>
+
 #include "floats.h"
 #include "parallel.h"
 
@@ -52,29 +54,54 @@ std::vector<Memory> blocks(int count, size_t bytes) {
     return made;
 }
 
-// Threads that have parts of their own where there are enough of them; else all threads share one part after the other.
-void attend(const Arrays &arrays, int threads) {
+// Each thread takes whole parts, and has memory of its own for one.
+void attend_parts(const Arrays &arrays, int threads) {
     const wdt_head *const head = &arrays.head;
-    const ptrdiff_t parts = arrays.parts();
-    threads = useful_threads(threads, parts * arrays.extent.T);
-    const bool own = parts >= threads;
-    const std::vector<Memory> prepared = blocks(own ? threads : 1, wdt_window_prepared_bytes(head, arrays.extent.T));
+    const std::vector<Memory> prepared = blocks(threads, wdt_window_prepared_bytes(head, arrays.extent.T));
     const std::vector<Memory> scratch = blocks(threads, wdt_window_scratch_bytes(head, arrays.extent.T));
-    on_threads(threads, [&](int thread, int team, auto &together) {
-        void *const mine = scratch[static_cast<size_t>(thread)].data.get();
-        for (ptrdiff_t p = own ? thread : 0; p < parts; p += own ? team : 1) {
-            const wdt_window window = arrays.part(p, prepared[own ? static_cast<size_t>(thread) : 0].data.get());
-            if (own) {
-                wdt_window_prepare(&window, 0, 1);
-                wdt_window_attend(&window, 0, 1, mine);
-            } else {
-                wdt_window_prepare(&window, thread, team);
-                together.arrive_and_wait();
-                wdt_window_attend(&window, thread, team, mine);
-                together.arrive_and_wait(); // before `prepared` is written again
-            }
+    Tasks parts(arrays.parts());
+    on_threads(threads, [&](int thread) {
+        parts.take([&](ptrdiff_t p) {
+            const wdt_window window = arrays.part(p, prepared[static_cast<size_t>(thread)].data.get());
+            wdt_window_prepare(&window, 0, 1);
+            wdt_window_attend(&window, 0, 1, scratch[static_cast<size_t>(thread)].data.get());
+        });
+    });
+}
+
+// All threads share each part: one is prepared, then attended, then the next.
+void attend_shares(const Arrays &arrays, int threads) {
+    const wdt_head *const head = &arrays.head;
+    const Memory prepared = Memory::unset(wdt_window_prepared_bytes(head, arrays.extent.T));
+    const std::vector<Memory> scratch = blocks(threads, wdt_window_scratch_bytes(head, arrays.extent.T));
+    // More shares than threads, because a late position of a dense head takes longer than an early one.
+    const int shares = useful_tasks(4 * threads, arrays.extent.T);
+    std::deque<Tasks> tasks;
+    for (ptrdiff_t p = 0; p < 2 * arrays.parts(); p++) {
+        tasks.emplace_back(shares);
+    }
+    on_threads(threads, [&](int thread) {
+        for (ptrdiff_t p = 0; p < arrays.parts(); p++) {
+            const wdt_window window = arrays.part(p, prepared.data.get());
+            Tasks &preparing = tasks[static_cast<size_t>(2 * p)], &attending = tasks[static_cast<size_t>(2 * p + 1)];
+            preparing.take([&](ptrdiff_t share) { wdt_window_prepare(&window, static_cast<int>(share), shares); });
+            preparing.wait();
+            attending.take([&](ptrdiff_t share) {
+                wdt_window_attend(&window, static_cast<int>(share), shares,
+                                  scratch[static_cast<size_t>(thread)].data.get());
+            });
+            attending.wait(); // before `prepared` is written again
         }
     });
+}
+
+void attend(const Arrays &arrays, int most_threads) {
+    const int threads = useful_tasks(most_threads, arrays.parts() * arrays.extent.T);
+    if (arrays.parts() >= threads) {
+        attend_parts(arrays, threads);
+    } else {
+        attend_shares(arrays, threads);
+    }
 }
 
 struct Gradients {
@@ -82,17 +109,18 @@ struct Gradients {
     float *dq, *dk, *dv;
 };
 
-void differentiate(const Arrays &arrays, const Gradients &gradients, int threads) {
-    const ptrdiff_t parts = arrays.parts();
-    threads = static_cast<int>(std::clamp<ptrdiff_t>(parts, 1, useful_threads(threads, parts * arrays.extent.T)));
+void differentiate(const Arrays &arrays, const Gradients &gradients, int most_threads) {
+    const ptrdiff_t useful = useful_tasks(most_threads, arrays.parts() * arrays.extent.T);
+    const int threads = static_cast<int>(std::clamp<ptrdiff_t>(arrays.parts(), 1, useful));
     const std::vector<Memory> scratch = blocks(threads, wdt_window_backward_bytes(&arrays.head, arrays.extent.T));
-    on_threads(threads, [&](int thread, int team, auto &) {
-        for (ptrdiff_t p = thread; p < parts; p += team) {
+    Tasks parts(arrays.parts());
+    on_threads(threads, [&](int thread) {
+        parts.take([&](ptrdiff_t p) {
             const ptrdiff_t b = p / arrays.head.kv_heads, query = b * arrays.query_size(), key = b * arrays.key_size();
             const wdt_window window = arrays.part(p, nullptr);
             wdt_window_backward(&window, gradients.d_out + query, gradients.dq + query, gradients.dk + key,
                                 gradients.dv + key, scratch[static_cast<size_t>(thread)].data.get());
-        }
+        });
     });
 }
 
