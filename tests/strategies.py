@@ -1,4 +1,4 @@
-"""What hypothesis draws: heads of every kind, and inputs for them."""
+"""What hypothesis draws: heads of every kind, and inputs for them; and how equal a step and a window are."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from wifi_densepose_temporal import TemporalHeadConfig
+from wifi_densepose_temporal import TemporalHeadConfig, _core
 
 
 @st.composite
@@ -31,3 +31,9 @@ def uniform(config: TemporalHeadConfig, T: int, seed: int, scale: float = 1.0) -
     rng = np.random.default_rng(seed)
     heads = (config.q_heads, config.kv_heads, config.kv_heads)
     return tuple(rng.uniform(-scale, scale, (T, h, config.head_dim)).astype(np.float32) for h in heads)
+
+
+def assert_step_equals_forward(streamed: NDArray[np.float32], forward: NDArray[np.float32]) -> None:
+    """Inputs are in [-1, 1]. The scalar kernels sum both in one order; others keep to the contract's tolerance."""
+    atol = 0 if _core.instruction_set() == "scalar" else 1e-6
+    np.testing.assert_allclose(streamed, forward, atol=atol, rtol=0)

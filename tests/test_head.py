@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from tests import reference
-from tests.strategies import configs, uniform
+from tests.strategies import assert_step_equals_forward, configs, uniform
 from wifi_densepose_temporal import AetherTemporalHead, TemporalHeadConfig
 from wifi_densepose_temporal.errors import ConfigError, DtypeError, MemoryLimitError, NonFiniteError, ShapeError
 
@@ -39,7 +39,7 @@ def test_forward_equals_the_reference(config: TemporalHeadConfig, T: int, seed: 
 @given(configs(causal=True), st.integers(0, 200), st.integers(0, 2**32 - 1))
 def test_step_equals_forward_at_every_position(config: TemporalHeadConfig, T: int, seed: int) -> None:
     head, (q, k, v) = AetherTemporalHead(config), uniform(config, T, seed)
-    np.testing.assert_array_equal(stream(head, q, k, v), head.forward(q, k, v))
+    assert_step_equals_forward(stream(head, q, k, v), head.forward(q, k, v))
 
 
 @pytest.mark.parametrize(("q_heads", "kv_heads"), [(4, 4), (6, 2), (4, 1)], ids=["mha", "gqa", "mqa"])
@@ -64,7 +64,7 @@ def test_long_sequence_keeps_its_precision(backend: Any) -> None:
         values = np.concatenate([v[tokens, 0].astype(float), means[1][blocks, 0]])
         expected = reference.attend(q[i, 0].astype(float), keys, values)
         np.testing.assert_allclose(out[i, 0], expected, atol=1e-6, rtol=0)
-    np.testing.assert_array_equal(streamed, out)
+    assert_step_equals_forward(streamed, out)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16"])

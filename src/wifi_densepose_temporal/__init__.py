@@ -15,6 +15,7 @@ from wifi_densepose_temporal.csi import (
     windows,
 )
 from wifi_densepose_temporal.errors import (
+    BatchRefusedError,
     BlobCrcError,
     BlobDegenerateError,
     BlobDimsError,
@@ -40,13 +41,17 @@ from wifi_densepose_temporal.errors import (
     TemporalError,
 )
 from wifi_densepose_temporal.head import AetherTemporalHead
+from wifi_densepose_temporal.instruction_set import choose_instruction_set
 from wifi_densepose_temporal.model import Prediction, Stream, TemporalModel
 from wifi_densepose_temporal.rvne import WeightBlob, WeightBlobHeader, WeightBlobView, init_random_blob
+
+choose_instruction_set()
 
 __version__ = version("wifi-densepose-temporal")
 
 __all__ = [
     "AetherTemporalHead",
+    "BatchRefusedError",
     "BlobCrcError",
     "BlobDegenerateError",
     "BlobDimsError",

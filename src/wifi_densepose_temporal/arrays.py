@@ -1,5 +1,6 @@
 """What the package accepts as an array, in one place.
 
+The extension takes plain float32 arrays as they are and gives None for all others, which come here.
 Anything NumPy can view comes in, DLPack included (a CPU tensor is not copied). It is converted only where every
 value of its dtype fits float32 exactly (float16, 8- and 16-bit integers); float64 and the like are refused.
 """
@@ -10,10 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wifi_densepose_temporal import _core
-from wifi_densepose_temporal.errors import DtypeError, MemoryLimitError, NonFiniteError
+from wifi_densepose_temporal.errors import ConfigError, DtypeError, MemoryLimitError, NonFiniteError, ShapeError
+
+Floats = NDArray[np.float32]
 
 
-def as_float32(name: str, value: object) -> NDArray[np.float32]:
+def as_float32(name: str, value: object) -> Floats:
     """`value` as an aligned, C-contiguous float32 array, without a copy where it is one already.
 
     Raises:
@@ -44,7 +47,7 @@ def _as_array(name: str, value: object) -> NDArray[np.generic]:
         raise DtypeError(f"{name} is {type(value).__name__}, which NumPy cannot view as an array: {error}") from None
 
 
-def require_finite(name: str, array: NDArray[np.float32]) -> None:
+def require_finite(name: str, array: Floats) -> None:
     """Refuses NaN, infinity, and numbers beyond the core's `MAX_VALUE`, which could overflow to infinity.
 
     Raises:
@@ -57,3 +60,29 @@ def require_finite(name: str, array: NDArray[np.float32]) -> None:
             f"{name}{list(index)} is {array[index]}; expected finite numbers within +-{_core.MAX_VALUE:g}: "
             "drop or repair the frame it came from"
         )
+
+
+def require_out(out: object, shape: tuple[int, ...], *read: Floats) -> None:
+    """Refuses an `out` argument that a result of this shape cannot be written to as it is; None is fine.
+
+    Raises:
+        DtypeError: no plain NumPy array of native float32 in C order, aligned and writable.
+        ShapeError: another shape.
+        ConfigError: it shares memory with one of the arrays that are read.
+    """
+    if out is None:
+        return
+    if type(out) is not np.ndarray or out.dtype != np.float32:
+        given = out.dtype if isinstance(out, np.ndarray) else "no array"
+        raise DtypeError(f"out is {type(out).__name__} ({given}); expected a numpy.ndarray of float32")
+    if out.shape != shape:
+        raise ShapeError(f"out has shape {out.shape}; expected {shape}, the shape of q")
+    if not (out.flags.c_contiguous and out.flags.aligned and out.flags.writeable):
+        raise DtypeError("out must be C-contiguous, aligned and writable: give an array of numpy.empty_like(q)")
+    if any(np.may_share_memory(out, array) for array in read):
+        raise ConfigError("out shares memory with q, k or v, which are read while it is written")
+
+
+def changed_meanwhile() -> ConfigError:
+    """The error for arguments that were converted and checked, and that the extension refuses all the same."""
+    return ConfigError("an argument was changed while the call looked at it; let no other thread write to it")

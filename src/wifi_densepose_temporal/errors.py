@@ -2,8 +2,17 @@
 
 All derive from `TemporalError`, so one `except` clause catches them; each also derives from the built-in
 exception that a caller would expect (`ValueError`, `TypeError`, `OSError`). A message says what was given,
-what was expected and what to do. A call that raises one of these has changed nothing.
+what was expected and what to do. A call that raises one of these has changed nothing; of a batch, only
+`BatchRefusedError` says otherwise.
 """
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 class TemporalError(Exception):
@@ -31,7 +40,29 @@ class CacheFullError(TemporalError):
 
 
 class CacheInUseError(TemporalError):
-    """A cache or stream touched by a second thread while a first one is inside it."""
+    """A cache or stream touched by a second call while a first one is inside it."""
+
+
+class BatchRefusedError(TemporalError):
+    """Some tracks of `step_batch` refused their token, each alone; all the others have stepped.
+
+    Attributes:
+        refused: index of each track that refused: the error that `step` raises for it. Its cache is as it was.
+        out: float32 `[N, Hq, D]`, the results of the others; NaN in the rows that were refused.
+    """
+
+    def __init__(self, refused: dict[int, TemporalError], out: NDArray[np.float32]) -> None:
+        super().__init__(refused, out)
+        self.refused = refused
+        self.out = out
+
+    def __str__(self) -> str:
+        first = "; ".join(f"{i}: {type(error).__name__}: {error}" for i, error in list(self.refused.items())[:3])
+        more = f"; and {len(self.refused) - 3} more" if len(self.refused) > 3 else ""
+        return (
+            f"{len(self.refused)} of {len(self.out)} tracks refused their token, the others have stepped "
+            f"(see .refused and .out): {first}{more}"
+        )
 
 
 class MemoryLimitError(TemporalError, MemoryError):

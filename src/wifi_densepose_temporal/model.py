@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from wifi_densepose_temporal import _core
-from wifi_densepose_temporal.arrays import as_float32, require_finite
+from wifi_densepose_temporal.arrays import as_float32, changed_meanwhile, require_finite
 from wifi_densepose_temporal.cache import as_cache_dtype
 from wifi_densepose_temporal.config import TemporalHeadConfig, as_int
 from wifi_densepose_temporal.errors import (
@@ -99,6 +99,7 @@ class TemporalModel:
         self.sha256 = hashlib.sha256(blob).hexdigest()
         self.labels = _labels(view)
         self._label_array = np.asarray(self.labels)
+        self._label_items = tuple(self._label_array)
         self.provenance: dict[str, Any] = _provenance(view)
         self.trained: bool | None = False if self.sha256 == REFERENCE_SHA256 else self.provenance.get("trained")
         self.warnings: tuple[str, ...] = tuple(_doubts(self, view))
@@ -264,37 +265,50 @@ class Stream:
             CacheFullError: `capacity` frames have been pushed.
             CacheInUseError: another thread is in a call on this stream.
         """
+        taken = self._core.push(frame)
+        if taken is None:
+            taken = self._core.push(self._as_frame(frame))
+        if taken is None or isinstance(taken, _core.Status):
+            raise self._refusal(taken, 0)
+        logits, embedding, winner = taken
+        model = self.model
+        return Prediction(logits, embedding, model._label_items[winner], self.source, model.sha256, model.trained)
+
+    def reset(self) -> None:
+        """Forgets every frame, as if the track were new."""
+        self._core.reset()
+
+    def _as_frame(self, frame: ArrayLike) -> NDArray[np.float32]:
         row = as_float32("frame", frame)
         if row.ndim == 2 and row.shape[0] == 1:
             row = row[0]
         if row.ndim != 1:
             raise ShapeError(f"frame has shape {row.shape}; push takes one frame, [{self.model.input_dim}]")
         require_finite("frame", row)
-        taken = self._run(row[np.newaxis])
-        return Prediction(
-            taken.logits[0], taken.embedding[0], taken.labels[0], taken.source, taken.model_sha256, taken.trained
-        )
+        self._require_features(row)
+        return row
 
-    def reset(self) -> None:
-        """Forgets every frame, as if the track were new."""
-        self._core.reset()
+    def _require_features(self, frames: NDArray[np.float32]) -> None:
+        if frames.shape[-1] != self.model.input_dim:
+            raise ShapeError(f"a frame has {frames.shape[-1]} features; this model takes {self.model.input_dim}")
 
     def _run(self, rows: NDArray[np.float32]) -> Prediction:
         model = self.model
-        if rows.shape[1] != model.input_dim:
-            raise ShapeError(f"a frame has {rows.shape[1]} features; this model takes {model.input_dim}")
+        self._require_features(rows)
         try:
             logits = np.empty((len(rows), model.header.n_classes), np.float32)
             embedding = np.empty((len(rows), model.embedding_dim), np.float32)
         except MemoryError:
             raise MemoryLimitError(f"the answers to {len(rows)} frames do not fit into memory; give fewer") from None
-        status, taken = self._core.push(rows, logits, embedding)
+        status, taken = self._core.run(rows, logits, embedding)
         if status != _core.Status.OK:
             raise self._refusal(status, taken)
         labels = model._label_array[logits.argmax(axis=1)]
         return Prediction(logits, embedding, labels, self.source, model.sha256, model.trained)
 
-    def _refusal(self, status: int, frame: int) -> Exception:
+    def _refusal(self, status: int | None, frame: int) -> Exception:
+        if status is None:
+            return changed_meanwhile()
         if status == _core.Status.FULL:
             return CacheFullError(
                 f"the stream holds {len(self)} of {self.capacity} frames; reset() it or make it larger"

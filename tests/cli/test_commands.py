@@ -96,6 +96,8 @@ def test_info_states_versions_and_extras(wdt: Wdt) -> None:
     assert document["numpy"] == np.__version__
     assert document["python"] == platform.python_version()
     assert set(document["extras"]) == {"plot", "train"}
+    assert document["instruction_set_used"] in document["instruction_sets_built"]
+    assert document["instruction_sets_built"][-1] == "scalar"
     assert np.__version__ in wdt("info").out
 
 

@@ -1,5 +1,5 @@
-// What the binding files share: array types, and the rule that one object is one thread's at a time.
-// The layer is thin on purpose: Python checks shapes, dtypes and finiteness, and turns statuses into errors.
+// What the binding files share: array types, memory, and the rule that one object is one call's at a time.
+// The layer is thin on purpose: it converts nothing, and words one error. floats.h says what it takes as an array.
 #pragma once
 
 #include <atomic>
@@ -14,7 +14,10 @@
 
 namespace nb = nanobind;
 
+void bind_kernels(nb::module_ &m);
 void bind_head(nb::module_ &m);
+void bind_step(nb::module_ &m);
+void bind_window(nb::module_ &m);
 void bind_blob(nb::module_ &m);
 void bind_model(nb::module_ &m);
 void bind_chain(nb::module_ &m);
@@ -31,35 +34,56 @@ template <typename Item> nb::object owned(std::vector<Item> &&items, std::initia
     return nb::cast(nb::ndarray<nb::numpy, Item>(kept.release()->data(), shape, owner));
 }
 
-// calloc, because the pages of a large cache are then not touched before they are used.
+// A block of memory, or std::bad_alloc; SIZE_MAX, which the core gives for what no address reaches, is too much too.
 struct Memory {
-    std::unique_ptr<void, decltype(&std::free)> data{nullptr, &std::free};
-    size_t bytes = 0;
+    std::unique_ptr<void, decltype(&std::free)> data;
+    size_t bytes;
 
-    explicit Memory(size_t size) : bytes(size) {
-        if (size != SIZE_MAX) {
-            data.reset(std::calloc(size ? size : 1, 1));
-        }
+    // Zeros by calloc: the pages of a large cache are not touched before they are used.
+    static Memory zeroed(size_t size) {
+        return {size == SIZE_MAX ? nullptr : std::calloc(size ? size : 1, 1), size};
+    }
+    // For what is written before it is read.
+    static Memory unset(size_t size) {
+        return {size == SIZE_MAX ? nullptr : std::malloc(size ? size : 1), size};
+    }
+
+  private:
+    Memory(void *block, size_t size) : data(block, &std::free), bytes(size) {
         if (!data) {
             throw std::bad_alloc();
         }
     }
 };
 
-// Held while a thread is inside an object whose kernels run without the GIL; a second thread is refused.
-class Claim {
-    std::atomic<bool> &busy;
+// Taken while a call is inside an object whose kernels run without the GIL; a second call is refused.
+class Busy {
+    std::atomic<bool> taken{false};
 
   public:
-    explicit Claim(std::atomic<bool> &flag) : busy(flag) {
-        if (busy.exchange(true)) {
-            nb::object error = nb::module_::import_("wifi_densepose_temporal.errors").attr("CacheInUseError");
-            PyErr_SetString(error.ptr(), "another thread is inside this cache or stream; give each thread its own "
-                                         "(copy() makes one), or take a lock around its calls");
+    bool take() noexcept { return !taken.exchange(true, std::memory_order_acquire); }
+    void leave() noexcept { taken.store(false, std::memory_order_release); }
+};
+
+inline nb::object in_use_error() {
+    return nb::module_::import_("wifi_densepose_temporal.errors")
+        .attr("CacheInUseError")("another call is inside this cache or stream: give each thread, and each track of a "
+                                 "batch, its own (copy() makes one), or take a lock around its calls");
+}
+
+// Takes what is free for as long as it lives; raises CacheInUseError where it is not.
+class Claim {
+    Busy &busy;
+
+  public:
+    explicit Claim(Busy &busy) : busy(busy) {
+        if (!busy.take()) {
+            nb::object error = in_use_error();
+            PyErr_SetObject(error.type().ptr(), error.ptr());
             throw nb::python_error();
         }
     }
-    ~Claim() { busy.store(false); }
+    ~Claim() { busy.leave(); }
     Claim(const Claim &) = delete;
     Claim &operator=(const Claim &) = delete;
 };

@@ -31,12 +31,12 @@ struct Chain {
     wdt_chain *chain = nullptr;
     std::vector<float> amplitude; // [antennas, subcarriers] of the packet in hand, where packets come as I/Q
     std::vector<float> frame;     // [F]
-    std::atomic<bool> busy{false};
+    Busy busy;
 
     Chain(const wdt_chain_params &params, uint32_t antennas, uint32_t subcarriers, std::optional<Index> ofdm_index)
         : antennas(antennas), subcarriers(subcarriers), frame_dim(2 * size_t{params.bands}),
-          memory(wdt_chain_bytes(&params, antennas, subcarriers)), amplitude(this->antennas * this->subcarriers),
-          frame(frame_dim)
+          memory(Memory::zeroed(wdt_chain_bytes(&params, antennas, subcarriers))),
+          amplitude(this->antennas * this->subcarriers), frame(frame_dim)
     {
         if (ofdm_index && ofdm_index->shape(0) != subcarriers) {
             throw std::invalid_argument("ofdm_index needs one entry per subcarrier");

@@ -1,33 +1,13 @@
-// The head, the window pass, the cache and the step.
-#include "bindings.h"
+// The head and the cache: what step.cpp and window.cpp compute with.
+#include "cache.h"
 
 #include <algorithm>
 
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/string.h>
-#include <nanobind/stl/tuple.h>
 #include <nanobind/stl/vector.h>
 
-#include "wdt_attention.h"
-
 namespace {
-
-// One sequence's cache and the memory it lies in.
-struct Cache {
-    Memory memory;
-    wdt_cache cache{};
-    std::atomic<bool> busy{false};
-
-    Cache(const wdt_head &head, ptrdiff_t capacity, bool half) : memory(wdt_cache_bytes(&head, capacity, half)) {
-        if (wdt_cache_init(&cache, &head, capacity, half, memory.data.get()) != WDT_OK) {
-            throw std::invalid_argument("the head is not a valid causal one, or capacity is below 1");
-        }
-    }
-    // What `other` holds, in room for `capacity` tokens.
-    Cache(const Cache &other, ptrdiff_t capacity) : memory(wdt_cache_copy_bytes(&other.cache, capacity)) {
-        wdt_cache_copy(&cache, &other.cache, capacity, memory.data.get());
-    }
-};
 
 wdt_head make_head(bool dense, int32_t q_heads, int32_t kv_heads, int32_t head_dim, int32_t window, int32_t block_size,
                    bool causal, bool log_stride, bool landmarks, const std::vector<int32_t> &global_tokens) {
@@ -51,25 +31,6 @@ wdt_head make_head(bool dense, int32_t q_heads, int32_t kv_heads, int32_t head_d
 std::optional<std::string> rule(const wdt_head &head) {
     const char *broken = wdt_head_rule(&head);
     return broken ? std::optional<std::string>(broken) : std::nullopt;
-}
-
-// q, out [B, T, Hq, D]; k, v [B, T, Hkv, D]
-void forward(const wdt_head &head, In<4> q, In<4> k, In<4> v, Out<4> out) {
-    const auto batch = static_cast<ptrdiff_t>(q.shape(0)), T = static_cast<ptrdiff_t>(q.shape(1));
-    const ptrdiff_t query_size = T * head.q_heads * head.head_dim, key_size = T * head.kv_heads * head.head_dim;
-    nb::gil_scoped_release release;
-    Memory scratch(wdt_forward_scratch_bytes(&head, T));
-    for (ptrdiff_t b = 0; b < batch; b++) {
-        wdt_forward(&head, T, q.data() + b * query_size, k.data() + b * key_size, v.data() + b * key_size,
-                    out.data() + b * query_size, scratch.data.get());
-    }
-}
-
-// q, out [Hq, D]; k, v [Hkv, D]
-wdt_status step(const wdt_head &head, Cache &cache, In<2> q, In<2> k, In<2> v, Out<2> out) {
-    Claim claim(cache.busy);
-    nb::gil_scoped_release release;
-    return wdt_step(&head, &cache.cache, q.data(), k.data(), v.data(), out.data());
 }
 
 // keys, values [length, Hkv, D]: as many as are held once the cache is ours
@@ -124,10 +85,9 @@ void bind_head(nb::module_ &m) {
     m.def("default_head", &wdt_head_default);
     m.def("head_rule", &rule);
     m.def("edge_count", &wdt_edge_count, nb::call_guard<nb::gil_scoped_release>());
-    m.def("forward", &forward);
     m.def("first_unusable", [](In<1> x) { return wdt_first_unusable(x.data(), x.size()); });
 
-    nb::class_<Cache>(m, "Cache")
+    nb::class_<Cache>(m, "Cache", nb::is_final())
         .def(nb::init<const wdt_head &, ptrdiff_t, bool>())
         .def_prop_ro("length", [](const Cache &c) { return c.cache.length; })
         .def_prop_ro("capacity", [](const Cache &c) { return c.cache.capacity; })
@@ -138,5 +98,4 @@ void bind_head(nb::module_ &m) {
         .def("copy", &copy, nb::rv_policy::take_ownership)
         .def("read", &read_tokens)
         .def("tobytes", &tobytes);
-    m.def("step", &step);
 }

@@ -1,5 +1,5 @@
 // A loaded model, and a stream of frames through it.
-#include "bindings.h"
+#include "floats.h"
 
 #include <nanobind/stl/tuple.h>
 
@@ -28,20 +28,43 @@ nb::tuple load(Bytes bytes) {
 }
 
 struct Stream {
-    Memory memory;
+    Busy busy;
     wdt_stream stream{};
-    std::atomic<bool> busy{false};
+    Memory memory;
 
     Stream(const Model &model, ptrdiff_t capacity, bool half)
-        : memory(wdt_stream_bytes(&model.model, capacity, half)) {
+        : memory(Memory::zeroed(wdt_stream_bytes(&model.model, capacity, half))) {
         if (wdt_stream_init(&stream, &model.model, capacity, half, memory.data.get()) != WDT_OK) {
             throw std::invalid_argument("capacity is below 1");
         }
     }
 
+    // frame [F] or [1, F] -> (logits [C], embedding [E], index of the first largest logit); or None as floats.h says;
+    // or the core's refusal.
+    nb::object push(nb::handle frame) {
+        const wdt_model &model = *stream.model;
+        const Floats row(frame);
+        if (!(row.is({model.features}) || row.is({1, model.features})) || !row.finite()) {
+            return nb::none();
+        }
+        nb::object logits = empty_floats({model.classes}), embedding = empty_floats({model.embedding_dim});
+        const Floats scores(logits), vector(embedding);
+        Claim claim(busy);
+        wdt_status status;
+        {
+            nb::gil_scoped_release release;
+            status = wdt_stream_push(&stream, row.data(), scores.data(), vector.data());
+        }
+        if (status != WDT_OK) {
+            return nb::cast(status);
+        }
+        const float *const first = scores.data();
+        return nb::make_tuple(logits, embedding, std::max_element(first, first + model.classes) - first);
+    }
+
     // frames [N, F] -> logits [N, C], embedding [N, E]. Stops at the first frame that is refused; the number of
     // frames taken says which.
-    std::tuple<wdt_status, ptrdiff_t> push(In<2> frames, Out<2> logits, Out<2> embedding) {
+    std::tuple<wdt_status, ptrdiff_t> run(In<2> frames, Out<2> logits, Out<2> embedding) {
         Claim claim(busy);
         nb::gil_scoped_release release;
         const wdt_model &model = *stream.model;
@@ -88,7 +111,8 @@ void bind_model(nb::module_ &m) {
 
     nb::class_<Stream>(m, "Stream")
         .def(nb::init<const Model &, ptrdiff_t, bool>(), nb::keep_alive<1, 2>())
-        .def("push", &Stream::push)
+        .def("push", &Stream::push, any_object())
+        .def("run", &Stream::run)
         .def("reset", [](Stream &s) { Claim claim(s.busy); wdt_stream_reset(&s.stream); })
         .def_prop_ro("length", [](const Stream &s) { return s.stream.length; })
         .def_prop_ro("capacity", [](const Stream &s) { return s.stream.capacity; })

@@ -24,7 +24,10 @@ NB_MODULE(_core, m) {
         .value("RECORD", WDT_E_RECORD)
         .value("MODEL", WDT_E_MODEL)
         .value("ALIGNMENT", WDT_E_ALIGNMENT);
+    bind_kernels(m);
     bind_head(m);
+    bind_step(m);
+    bind_window(m);
     bind_blob(m);
     bind_model(m);
     bind_chain(m);

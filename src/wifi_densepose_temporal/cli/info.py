@@ -9,6 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import wifi_densepose_temporal
+from wifi_densepose_temporal import _core
 from wifi_densepose_temporal.cli.output import JsonOption, print_facts, print_json
 
 # Of /proc/cpuinfo's many flags, those that a numerical kernel could use.
@@ -25,7 +26,8 @@ def info(as_json: JsonOption = False) -> None:
         "numpy": _version("numpy"),
         "csiread": _version("csiread"),
         "instruction_sets_found": instruction_sets() or "unknown",
-        "instruction_sets_used": "portable C (scalar source, compiler's baseline)",
+        "instruction_sets_built": _core.instruction_sets(),
+        "instruction_set_used": _core.instruction_set(),
         "extras": {extra: _version(module) for extra, module in EXTRAS.items()},
     }
     if as_json:
