@@ -43,7 +43,7 @@ size_t WDT_NAME(backward_bytes)(const wdt_head *head, ptrdiff_t T)
 {
     const size_t lanes = wdt_product((size_t)head->head_dim, 3 * MAX_HEADS * WDT_LANES);
     const size_t floats = wdt_sum(wdt_product(layout_floats(head, T), 2), lanes);
-    return wdt_sum(wdt_product(floats, sizeof(float)), 3 * WDT_ALIGNMENT + 2 * APART * sizeof(float));
+    return wdt_sum(wdt_product(floats, sizeof(float)), 4 * WDT_ALIGNMENT + 2 * APART * sizeof(float));
 }
 
 /* ------------------------------------------------------------------------------------------------------- scatter */

@@ -12,7 +12,7 @@
 #include <nanobind/nanobind.h>
 
 constexpr int MAX_THREADS = 256;
-constexpr ptrdiff_t POSITIONS_A_TASK = 64; // fewer are not worth a thread's start
+constexpr ptrdiff_t POSITIONS_A_TASK = 256; // fewer are not worth the start of a thread, some 50 us
 
 // The `threads` argument of a function: 1 to MAX_THREADS, or 0 for what is not a whole number of at least 1.
 inline int threads_of(nanobind::handle argument) {
