@@ -123,9 +123,9 @@ typedef struct wdt_cache {
     ptrdiff_t capacity; /* tokens */
     ptrdiff_t length;   /* tokens held, which is also the next token's position */
     ptrdiff_t blocks;   /* rows of the landmark arrays: ceil(capacity / B), 0 without landmarks */
-    void *keys, *values;                      /* [Hkv, capacity, D] float32 or float16 */
-    float *landmark_keys, *landmark_values;   /* [Hkv, blocks, D]: means of complete blocks, a sum in the last */
-    float *undo_keys, *undo_values;           /* [Hkv, D]: that last row as it was before the newest append */
+    void *tokens;     /* [Hkv, capacity, 2, D] float32 or float16: a key and its value beside each other */
+    float *landmarks; /* [Hkv, blocks, 2, D]: means of complete blocks, a sum in the last */
+    float *undo;      /* [Hkv, 2, D]: that last block as it was before the newest append */
 } wdt_cache;
 
 /* Bytes of memory for a cache of this head, SIZE_MAX if not addressable. capacity > 0; the head is causal. */
@@ -150,6 +150,10 @@ int wdt_cache_fits(const wdt_cache *cache, const wdt_head *head);
  * WDT_E_FULL, WDT_E_HALF_RANGE, WDT_E_CONFIG (head and cache do not fit): the cache is as it was, byte for byte. */
 wdt_status wdt_step(const wdt_head *head, wdt_cache *cache, const float *q, const float *k, const float *v,
                     float *out);
+
+/* Asks the processor for the memory that the next step on this cache will read: worth its while when the caches of many
+ * tracks are stepped in turn, and one is asked for while the one before it is stepped. Changes nothing. */
+void wdt_cache_prefetch(const wdt_cache *cache, const wdt_head *head);
 
 /* Takes the newest append back. Once after each append; a second call in a row is the caller's error. */
 void wdt_cache_undo(wdt_cache *cache);

@@ -1,9 +1,10 @@
 /* The key/value cache of one sequence, and the step that appends to it and attends.
  *
- * Memory, in this order, each part per key/value head and contiguous:
- *   landmark keys, landmark values   float32 [Hkv, blocks, D]
- *   undo keys, undo values           float32 [Hkv, D], only with landmarks
- *   keys, values                     float32 or float16 [Hkv, capacity, D]
+ * Memory, in this order, each part contiguous per key/value head:
+ *   landmarks   float32 [Hkv, blocks, 2, D]
+ *   undo        float32 [Hkv, 2, D], only with landmarks
+ *   tokens      float32 or float16 [Hkv, capacity, 2, D]
+ * A key lies beside its value: a step reads few rows of many, far apart, and each costs one place in memory, not two.
  * The row of the block that is being filled holds a sum; when the block is complete it is divided once and is a mean.
  * Nothing is ever cleared: a block's first token overwrites its row. */
 #include <math.h>
@@ -36,16 +37,10 @@ size_t wdt_cache_bytes(const wdt_head *head, ptrdiff_t capacity, int half)
 /* Points the arrays of a cache whose sizes are set into its memory. */
 static void lay_out(wdt_cache *cache, void *memory)
 {
-    const size_t row = (size_t)cache->kv_heads * (size_t)cache->head_dim;
-    const size_t landmarks = row * (size_t)cache->blocks, undo = cache->blocks ? row : 0;
-    float *at = memory;
-    cache->landmark_keys = at;
-    cache->landmark_values = at += landmarks;
-    cache->undo_keys = at += landmarks;
-    cache->undo_values = at += undo;
-    at += undo;
-    cache->keys = at;
-    cache->values = (char *)cache->keys + row * (size_t)cache->capacity * wdt_number_bytes(cache->half);
+    const size_t row = 2 * (size_t)cache->kv_heads * (size_t)cache->head_dim;
+    cache->landmarks = memory;
+    cache->undo = cache->landmarks + row * (size_t)cache->blocks;
+    cache->tokens = cache->undo + (cache->blocks ? row : 0);
 }
 
 wdt_status wdt_cache_init(wdt_cache *cache, const wdt_head *head, ptrdiff_t capacity, int half, void *memory)
@@ -83,18 +78,16 @@ static void copy_rows(void *to, ptrdiff_t to_rows, const void *from, ptrdiff_t f
 void wdt_cache_copy(wdt_cache *copy, const wdt_cache *cache, ptrdiff_t capacity, void *memory)
 {
     const int32_t heads = cache->kv_heads;
-    const size_t D = (size_t)cache->head_dim, row = D * sizeof(float), token = D * wdt_number_bytes(cache->half);
+    const size_t numbers = 2 * (size_t)cache->head_dim;
+    const size_t row = numbers * sizeof(float), token = numbers * wdt_number_bytes(cache->half);
     const ptrdiff_t used_blocks = blocks_of(cache, cache->length);
     *copy = *cache;
     copy->capacity = capacity;
     copy->blocks = blocks_of(cache, capacity);
     lay_out(copy, memory);
-    copy_rows(copy->keys, capacity, cache->keys, cache->capacity, cache->length, token, heads);
-    copy_rows(copy->values, capacity, cache->values, cache->capacity, cache->length, token, heads);
-    copy_rows(copy->landmark_keys, copy->blocks, cache->landmark_keys, cache->blocks, used_blocks, row, heads);
-    copy_rows(copy->landmark_values, copy->blocks, cache->landmark_values, cache->blocks, used_blocks, row, heads);
-    copy_rows(copy->undo_keys, 1, cache->undo_keys, 1, used_blocks > 0, row, heads);
-    copy_rows(copy->undo_values, 1, cache->undo_values, 1, used_blocks > 0, row, heads);
+    copy_rows(copy->tokens, capacity, cache->tokens, cache->capacity, cache->length, token, heads);
+    copy_rows(copy->landmarks, copy->blocks, cache->landmarks, cache->blocks, used_blocks, row, heads);
+    copy_rows(copy->undo, 1, cache->undo, 1, used_blocks > 0, row, heads);
 }
 
 int wdt_cache_fits(const wdt_cache *cache, const wdt_head *head)
@@ -114,19 +107,36 @@ static int fits_half(const float *x, ptrdiff_t n)
     return 1;
 }
 
-/* Where token t of head h lies in rows [Hkv, capacity, D]. */
-static void *row_at(const wdt_cache *cache, const void *rows, ptrdiff_t h, ptrdiff_t t)
+/* Where token t of head h lies: its key, and `which` = 1: its value. */
+static void *token_at(const wdt_cache *cache, ptrdiff_t h, ptrdiff_t t, int which)
 {
-    const size_t number = (size_t)((h * cache->capacity + t) * cache->head_dim);
-    return (char *)rows + number * wdt_number_bytes(cache->half);
+    const size_t row = (size_t)((h * cache->capacity + t) * 2 + which);
+    return (char *)cache->tokens + row * (size_t)cache->head_dim * wdt_number_bytes(cache->half);
 }
 
-/* Writes x [Hkv, D] as token t of rows [Hkv, capacity, D]. */
-static void store_token(const wdt_cache *cache, void *rows, ptrdiff_t t, const float *x)
+/* The same of a landmark. */
+static float *landmark_at(const wdt_cache *cache, ptrdiff_t h, ptrdiff_t block, int which)
+{
+    return cache->landmarks + ((h * cache->blocks + block) * 2 + which) * cache->head_dim;
+}
+
+/* Head h's rows of both, as the kernels take them. */
+static wdt_rows token_rows(const wdt_cache *cache, ptrdiff_t h)
+{
+    return (wdt_rows){token_at(cache, h, 0, 0), token_at(cache, h, 0, 1), 2 * (ptrdiff_t)cache->head_dim, cache->half};
+}
+
+static wdt_rows landmark_rows(const wdt_cache *cache, ptrdiff_t h)
+{
+    return (wdt_rows){landmark_at(cache, h, 0, 0), landmark_at(cache, h, 0, 1), 2 * (ptrdiff_t)cache->head_dim, 0};
+}
+
+/* Writes x [Hkv, D] as the keys (or values) of token t. */
+static void store_token(const wdt_cache *cache, ptrdiff_t t, int which, const float *x)
 {
     const ptrdiff_t D = cache->head_dim;
     for (ptrdiff_t h = 0; h < cache->kv_heads; h++, x += D) {
-        void *const row = row_at(cache, rows, h, t);
+        void *const row = token_at(cache, h, t, which);
         if (cache->half) {
             wdt_kernels_in_use()->to_half(x, D, row);
         } else {
@@ -135,12 +145,12 @@ static void store_token(const wdt_cache *cache, void *rows, ptrdiff_t t, const f
     }
 }
 
-/* Reads token t of rows [Hkv, capacity, D] into x [Hkv, D]. */
-static void load_token(const wdt_cache *cache, const void *rows, ptrdiff_t t, float *x)
+/* Reads the keys (or values) of token t into x [Hkv, D]. */
+static void load_token(const wdt_cache *cache, ptrdiff_t t, int which, float *x)
 {
     const ptrdiff_t D = cache->head_dim;
     for (ptrdiff_t h = 0; h < cache->kv_heads; h++, x += D) {
-        const void *const row = row_at(cache, rows, h, t);
+        const void *const row = token_at(cache, h, t, which);
         if (cache->half) {
             for (ptrdiff_t d = 0; d < D; d++) {
                 x[d] = wdt_half_to_float(((const uint16_t *)row)[d]);
@@ -151,14 +161,14 @@ static void load_token(const wdt_cache *cache, const void *rows, ptrdiff_t t, fl
     }
 }
 
-/* Adds x [Hkv, D] of token t to its block's row of landmarks [Hkv, blocks, D], keeping that row as it was in undo. */
-static void add_to_block(const wdt_cache *cache, float *landmarks, float *undo, ptrdiff_t t, const float *x)
+/* Adds x [Hkv, D] of token t to its block's keys (or values), keeping them as they were in undo. */
+static void add_to_block(const wdt_cache *cache, ptrdiff_t t, int which, const float *x)
 {
     const ptrdiff_t D = cache->head_dim, B = cache->block_size, block = t / B;
     const int first = t % B == 0, complete = t % B == B - 1;
     const float inverse = 1.0f / (float)B;
-    for (ptrdiff_t h = 0; h < cache->kv_heads; h++, x += D, undo += D) {
-        float *const row = landmarks + (h * cache->blocks + block) * D;
+    for (ptrdiff_t h = 0; h < cache->kv_heads; h++, x += D) {
+        float *const row = landmark_at(cache, h, block, which), *const undo = cache->undo + (h * 2 + which) * D;
         for (ptrdiff_t d = 0; d < D; d++) {
             const float before = first ? 0.0f : row[d];
             const float sum = first ? x[d] : before + x[d];
@@ -177,11 +187,11 @@ static wdt_status append(wdt_cache *cache, const float *k, const float *v)
     if (cache->half && !(fits_half(k, row) && fits_half(v, row))) {
         return WDT_E_HALF_RANGE;
     }
-    store_token(cache, cache->keys, t, k);
-    store_token(cache, cache->values, t, v);
+    store_token(cache, t, 0, k);
+    store_token(cache, t, 1, v);
     if (cache->blocks) {
-        add_to_block(cache, cache->landmark_keys, cache->undo_keys, t, k);
-        add_to_block(cache, cache->landmark_values, cache->undo_values, t, v);
+        add_to_block(cache, t, 0, k);
+        add_to_block(cache, t, 1, v);
     }
     cache->length = t + 1;
     return WDT_OK;
@@ -189,11 +199,9 @@ static wdt_status append(wdt_cache *cache, const float *k, const float *v)
 
 void wdt_cache_undo(wdt_cache *cache)
 {
-    const ptrdiff_t D = cache->head_dim, t = --cache->length;
+    const ptrdiff_t row = 2 * (ptrdiff_t)cache->head_dim, t = --cache->length;
     for (ptrdiff_t h = 0; cache->blocks && h < cache->kv_heads; h++) {
-        const ptrdiff_t at = (h * cache->blocks + t / cache->block_size) * D;
-        memcpy(cache->landmark_keys + at, cache->undo_keys + h * D, (size_t)D * sizeof(float));
-        memcpy(cache->landmark_values + at, cache->undo_values + h * D, (size_t)D * sizeof(float));
+        memcpy(landmark_at(cache, h, t / cache->block_size, 0), cache->undo + h * row, (size_t)row * sizeof(float));
     }
 }
 
@@ -211,19 +219,53 @@ wdt_status wdt_step(const wdt_head *head, wdt_cache *cache, const float *q, cons
     wdt_candidates tokens, landmarks;
     wdt_token_candidates(head, T - 1, T, &tokens);
     wdt_landmark_candidates(head, T - 1, T, &landmarks);
-    for (ptrdiff_t kv = 0; kv < head->kv_heads; kv++) {
-        const ptrdiff_t block = kv * cache->blocks * D, queries = kv * group * D;
-        const wdt_rows token_rows = {row_at(cache, cache->keys, kv, 0), row_at(cache, cache->values, kv, 0), D,
-                                     cache->half};
-        const wdt_rows landmark_rows = {cache->landmark_keys + block, cache->landmark_values + block, D, 0};
-        wdt_kernels_in_use()->attend(q + queries, (int)group, (int)D, &token_rows, &tokens, &landmark_rows, &landmarks,
-                                     out + queries);
+    for (ptrdiff_t h = 0; h < head->kv_heads; h++) {
+        const wdt_rows of_tokens = token_rows(cache, h), of_landmarks = landmark_rows(cache, h);
+        wdt_kernels_in_use()->attend(q + h * group * D, (int)group, (int)D, &of_tokens, &tokens, &of_landmarks,
+                                     &landmarks, out + h * group * D);
     }
     return WDT_OK;
 }
 
+static void prefetch(const char *at, ptrdiff_t bytes)
+{
+    enum { LINE = 64 };
+    for (ptrdiff_t b = 0; b < bytes; b += LINE) {
+#if defined(__GNUC__)
+        __builtin_prefetch(at + b);
+#else
+        (void)at;
+#endif
+    }
+}
+
+static void prefetch_rows(const wdt_rows *rows, const wdt_candidates *candidates)
+{
+    const ptrdiff_t row = rows->stride * (ptrdiff_t)wdt_number_bytes(rows->half); /* a key and its value */
+    prefetch((const char *)rows->keys + candidates->begin * row, (candidates->end - candidates->begin) * row);
+    for (int s = 0; s < candidates->n_singles; s++) {
+        prefetch((const char *)rows->keys + candidates->singles[s] * row, row);
+    }
+}
+
+void wdt_cache_prefetch(const wdt_cache *cache, const wdt_head *head)
+{
+    const ptrdiff_t t = cache->length;
+    wdt_candidates tokens, landmarks;
+    if (t == cache->capacity || !wdt_cache_fits(cache, head) || head->dense) {
+        return; /* nothing will be read, or more than a processor keeps */
+    }
+    wdt_token_candidates(head, t, t + 1, &tokens);
+    wdt_landmark_candidates(head, t, t + 1, &landmarks);
+    for (ptrdiff_t h = 0; h < cache->kv_heads; h++) {
+        const wdt_rows of_tokens = token_rows(cache, h), of_landmarks = landmark_rows(cache, h);
+        prefetch_rows(&of_tokens, &tokens);
+        prefetch_rows(&of_landmarks, &landmarks);
+    }
+}
+
 void wdt_cache_read(const wdt_cache *cache, ptrdiff_t position, float *key, float *value)
 {
-    load_token(cache, cache->keys, position, key);
-    load_token(cache, cache->values, position, value);
+    load_token(cache, position, 0, key);
+    load_token(cache, position, 1, value);
 }

@@ -28,6 +28,9 @@ typedef struct wdt_kernels {
     /* half [n] = x [n], rounded to nearest even. */
     void (*to_half)(const float *x, ptrdiff_t n, uint16_t *half);
 
+    /* wdt_first_unusable() */
+    ptrdiff_t (*first_unusable)(const float *x, size_t n);
+
     double (*multiply_add)(int64_t rounds, float *sink);
 } wdt_kernels;
 

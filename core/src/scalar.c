@@ -7,6 +7,7 @@
 #include "gradient.h"
 #include "half.h"
 #include "kernels.h"
+#include "unusable.h"
 #include "window.h"
 
 /* prepared: mean_k, mean_v [blocks, D] */
@@ -109,5 +110,6 @@ const wdt_kernels wdt_kernels_scalar = {
     .attend = attend,
     .add_product = add_product,
     .to_half = to_half,
+    .first_unusable = wdt_find_unusable,
     .multiply_add = multiply_add,
 };

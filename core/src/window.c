@@ -6,7 +6,6 @@
  * The scalar kernels (scalar.c) are the reference and read like the definition; vector/prefill.c is the fast form. */
 #include "window.h"
 
-#include <math.h>
 #include <string.h>
 
 #include "checked.h"
@@ -94,25 +93,7 @@ void wdt_spread_block_gradients(const wdt_window *window, const float *d_means, 
     }
 }
 
-static int is_unusable(float x)
-{
-    return !(fabsf(x) <= WDT_MAX_VALUE); /* the negation holds for NaN too */
-}
-
 ptrdiff_t wdt_first_unusable(const float *x, size_t n)
 {
-    enum { RUN = 256 }; /* numbers looked at without a branch, so that the compiler can vectorise */
-    for (size_t begin = 0; begin < n; begin += RUN) {
-        const size_t end = n - begin < RUN ? n : begin + RUN;
-        int found = 0;
-        for (size_t j = begin; j < end; j++) {
-            found |= is_unusable(x[j]);
-        }
-        for (size_t j = begin; found && j < end; j++) {
-            if (is_unusable(x[j])) {
-                return (ptrdiff_t)j;
-            }
-        }
-    }
-    return -1;
+    return wdt_kernels_in_use()->first_unusable(x, n);
 }

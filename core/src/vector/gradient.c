@@ -32,10 +32,9 @@ typedef struct lanes {
 
 static size_t layout_floats(const wdt_head *head, ptrdiff_t T)
 {
-    const size_t D = (size_t)head->head_dim, pairs = wdt_product((size_t)tile_count(head, T), WDT_LINE);
-    const size_t near = wdt_product(near_slots(head, T), 2 * WDT_LINE);
+    const size_t blocks = wdt_sum((size_t)tile_count(head, T), wdt_product(near_slots(head, T), 2));
     const size_t means = wdt_product((size_t)wdt_block_count(head, T), 2);
-    return wdt_product(wdt_sum(wdt_sum(pairs, near), means), D);
+    return wdt_sum(wdt_product(blocks, (size_t)block_floats(head->head_dim)), wdt_product(means, (size_t)head->head_dim));
 }
 
 /* The prepared rows and their ring, the same again for gradients, a tile's lanes, and room between them. */
@@ -99,43 +98,78 @@ WDT_INLINE void scatter_diagonals(const chunk *to, int which, int H, const float
     }
 }
 
-/* row += sum over lanes and heads of weight * x, for one shared row. */
-WDT_INLINE void scatter_shared(float *row, int H, const float *weights, const float *x, ptrdiff_t D)
+/* Shared rows at once, of two vecs of dimensions each. */
+#define SHARED(H) (WDT_ACCUMULATORS / 2 < 8 ? WDT_ACCUMULATORS / 2 : 8)
+
+/* Where a tile's queries lie in x [T, Hq, D]: lane 0's first head, which may not be there, and the lanes that are. */
+typedef struct sources {
+    const float *x;
+    lane_rows rows;
+} sources;
+
+/* N shared rows += sum over lanes and heads of weight * x, for V vecs of dimensions from d on. Vecs lie along the
+ * dimensions here, as x does, so nothing has to be summed over lanes. */
+WDT_INLINE void scatter_dimensions(const column *columns, int which, int N, int V, int H, const float *weights,
+                                   const sources *from, ptrdiff_t d, ptrdiff_t D)
 {
-    vec weight[MAX_HEADS];
+    vec sums[WDT_ACCUMULATORS];
     WDT_UNROLL
-    for (int h = 0; h < H; h++) {
-        weight[h] = vec_load(weights + h * WDT_LANES);
+    for (int s = 0; s < N * V; s++) {
+        sums[s] = vec_set1(0.0f);
     }
-    for (ptrdiff_t d = 0; d < D; d += WDT_LANES) {
-        vec sums[WDT_LANES];
-        WDT_UNROLL
-        for (int j = 0; j < WDT_LANES; j++) {
-            const ptrdiff_t dimension = d + j < D ? d + j : D - 1; /* what is beyond D is not stored */
-            sums[j] = vec_set1(0.0f);
+    for (int l = 0; l < WDT_LANES; l++) {
+        for (int h = 0; h < H && from->rows.present >> l & 1u; h++) {
+            vec x[2];
             WDT_UNROLL
-            for (int h = 0; h < H; h++) {
-                sums[j] = vec_fma(weight[h], vec_load(x + (dimension * H + h) * WDT_LANES), sums[j]);
+            for (int j = 0; j < V; j++) {
+                x[j] = load_row(from->x + l * from->rows.stride + h * D, d + j * WDT_LANES, D);
+            }
+            WDT_UNROLL
+            for (int s = 0; s < N * V; s++) {
+                sums[s] = vec_fma(vec_set1(weights[(s / V * H + h) * WDT_LANES + l]), x[s % V], sums[s]);
             }
         }
-        store_row(row, d, D, vec_add(load_row(row, d, D), vec_sums(sums)));
+    }
+    WDT_UNROLL
+    for (int s = 0; s < N * V; s++) {
+        float *const row = columns[s / V].rows[which];
+        const ptrdiff_t at = d + s % V * WDT_LANES;
+        store_row(row, at, D, vec_add(load_row(row, at, D), sums[s]));
     }
 }
 
-WDT_INLINE void scatter_heads(const chunk *to, int which, int H, const float *weights, const float *x, ptrdiff_t D)
+WDT_INLINE void scatter_rows(const column *columns, int which, int N, int H, const float *weights,
+                             const sources *from, ptrdiff_t D)
 {
-    scatter_diagonals(to, which, H, weights, x, D);
-    for (int c = to->n_diagonals; c < to->n; c++) {
-        scatter_shared(to->columns[c].rows[which], H, weights + c * H * WDT_LANES, x, D);
+    ptrdiff_t d = 0;
+    for (; d + 2 * WDT_LANES <= D; d += 2 * WDT_LANES) {
+        scatter_dimensions(columns, which, N, 2, H, weights, from, d, D);
+    }
+    for (; d < D; d += WDT_LANES) {
+        scatter_dimensions(columns, which, N, 1, H, weights, from, d, D);
     }
 }
 
-/* The columns' `which` rows += weights [n][H][WDT_LANES] * x [D][H][WDT_LANES]. */
-static void scatter(const chunk *to, int which, const float *weights, const float *x, ptrdiff_t D, int H)
+/* The heads H of a shared row are a loop and no constant: they are many little, and the code is one. */
+static void scatter_shared(const chunk *to, int which, int H, const float *weights, const sources *from, ptrdiff_t D)
 {
-#define SCATTER_HEADS(H) scatter_heads(to, which, H, weights, x, D);
+    for (int c = to->n_diagonals, N; c < to->n; c += N) {
+        N = to->n - c < SHARED(H) ? to->n - c : SHARED(H);
+#define SCATTER(N, H) scatter_rows(to->columns + c, which, N, H, weights + c * H * WDT_LANES, from, D)
+        switch (N) { WDT_CASES(H, SHARED, SCATTER) }
+#undef SCATTER
+    }
+}
+
+/* The columns' `which` rows += weights [n][H][WDT_LANES] * x, which is lanes [D][H][WDT_LANES] for diagonals, and lies
+ * where `from` says for shared rows. */
+static void scatter(const chunk *to, int which, const float *weights, const float *x, const sources *from, ptrdiff_t D,
+                    int H)
+{
+#define SCATTER_HEADS(H) scatter_diagonals(to, which, H, weights, x, D);
     WDT_HEADS(H, SCATTER_HEADS)
 #undef SCATTER_HEADS
+    scatter_shared(to, which, H, weights, from, D);
 }
 
 /* ---------------------------------------------------------------------------------------------------------- tiles */
@@ -168,16 +202,33 @@ static void load_log_sums(const wdt_window *window, const tile *tile, int h, int
     }
 }
 
+WDT_INLINE void weigh_heads(int n, int H, float scale, const float *log_sums, const float *delta, float *scores,
+                            float *ds)
+{
+    vec log_sum[MAX_HEADS], mean[MAX_HEADS];
+    WDT_UNROLL
+    for (int h = 0; h < H; h++) {
+        log_sum[h] = vec_load(log_sums + h * WDT_LANES);
+        mean[h] = vec_load(delta + h * WDT_LANES);
+    }
+    for (int c = 0; c < n; c++) {
+        WDT_UNROLL
+        for (int h = 0; h < H; h++) {
+            float *const score = scores + (c * H + h) * WDT_LANES, *const slope = ds + (c * H + h) * WDT_LANES;
+            const vec p = vec_exp(vec_sub(vec_load(score), log_sum[h]));
+            const vec centered = vec_mul(vec_sub(vec_load(slope), mean[h]), vec_set1(scale));
+            vec_store(score, p);
+            vec_store(slope, vec_mul(p, centered));
+        }
+    }
+}
+
 /* scores -> p; g . values -> ds: [n][H][WDT_LANES] each, in place. */
 static void weigh(int n, int H, float scale, const float *log_sums, const float *delta, float *scores, float *ds)
 {
-    for (int s = 0; s < n * H; s++) {
-        const vec log_sum = vec_load(log_sums + s % H * WDT_LANES), mean = vec_load(delta + s % H * WDT_LANES);
-        const vec p = vec_exp(vec_sub(vec_load(scores + s * WDT_LANES), log_sum));
-        const vec slope = vec_mul(vec_sub(vec_load(ds + s * WDT_LANES), mean), vec_set1(scale));
-        vec_store(scores + s * WDT_LANES, p);
-        vec_store(ds + s * WDT_LANES, vec_mul(p, slope));
-    }
+#define WEIGH(H) weigh_heads(n, H, scale, log_sums, delta, scores, ds);
+    WDT_HEADS(H, WEIGH)
+#undef WEIGH
 }
 
 /* Query heads h .. h + H - 1 of one tile; `to` is the tile's columns in the gradients. */
@@ -189,6 +240,9 @@ static void through_tile(const wdt_window *window, const tile *from, const tile 
     const vec ones[MAX_HEADS] = {vec_set1(1.0f), vec_set1(1.0f), vec_set1(1.0f), vec_set1(1.0f)};
     float scores[CHUNK * MAX_HEADS * WDT_LANES], ds[CHUNK * MAX_HEADS * WDT_LANES];
     float delta[MAX_HEADS * WDT_LANES], log_sums[MAX_HEADS * WDT_LANES];
+    const ptrdiff_t first = (from->first * window->head->q_heads + h) * D;
+    const lane_rows rows = {window->head->q_heads * D, from->queries};
+    const sources queries = {window->q + first, rows}, d_outs = {d_out + first, rows};
     chunk chunk, gradient;
     tile_load(window, from, window->q, h, H, lanes->q);
     tile_load(window, from, d_out, h, H, lanes->d_out);
@@ -202,8 +256,8 @@ static void through_tile(const wdt_window *window, const tile *from, const tile 
         chunk_mask(&chunk, H, scores);
         weigh(chunk.n, H, scale, log_sums, delta, scores, ds);
         chunk_add(&chunk, KEYS, ds, D, H, begin == 0 ? NULL : ones, lanes->dq);
-        scatter(&gradient, KEYS, ds, lanes->q, D, H);
-        scatter(&gradient, VALUES, scores, lanes->d_out, D, H);
+        scatter(&gradient, KEYS, ds, lanes->q, &queries, D, H);
+        scatter(&gradient, VALUES, scores, lanes->d_out, &d_outs, D, H);
     }
     tile_store(window, from, lanes->dq, ones, h, H, dq);
 }
@@ -228,7 +282,7 @@ static void retire_block(ptrdiff_t tiles, ptrdiff_t D, gradients *gradients)
         const ptrdiff_t block = near->begin + half;
         if (block >= 0 && block < tiles) {
             add_half_lines(near->keys + at + half * WDT_LANES, near->values + at + half * WDT_LANES, D,
-                           gradients->rows.pairs + block * D * WDT_LINE);
+                           gradients->rows.pairs + block * block_floats(D));
         }
     }
     near->begin++;
@@ -261,7 +315,7 @@ static void add_pairs(const wdt_window *window, const float *pairs, float *dx)
             float lanes[WDT_LANES * WDT_LANES];
             load_lanes(to + d, rows, D - d, lanes, WDT_LANES);
             for (ptrdiff_t j = 0; j < WDT_LANES && d + j < D; j++) {
-                const vec sum = vec_load(pairs + (block * D + d + j) * WDT_LINE);
+                const vec sum = vec_load(pairs + block * block_floats(D) + (d + j) * WDT_LINE);
                 vec_store(lanes + j * WDT_LANES, vec_add(vec_load(lanes + j * WDT_LANES), sum));
             }
             store_lanes(lanes, WDT_LANES, vec_set1(1.0f), D - d, rows, to + d);
@@ -283,7 +337,7 @@ void WDT_NAME(backward)(const wdt_window *window, const float *d_out, float *dq,
     const wdt_head *const head = window->head;
     const ptrdiff_t T = window->T, D = head->head_dim, tiles = tile_count(head, T);
     const int group = head->q_heads / head->kv_heads;
-    const ptrdiff_t ring = 2 * (ptrdiff_t)near_slots(head, T) * D * WDT_LINE;
+    const ptrdiff_t ring = 2 * (ptrdiff_t)near_slots(head, T) * block_floats(D);
     const size_t prepared_bytes = WDT_NAME(prepared_bytes)(head, T);
     char *const second = (char *)scratch + prepared_bytes;
     float *const rings = align_up(second + prepared_bytes), *const own = align_up(rings + 2 * (ring + APART));

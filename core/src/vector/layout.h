@@ -22,6 +22,14 @@
 #define WDT_LINE (2 * WDT_LANES) /* floats */
 #define WDT_ALIGNMENT 64u        /* bytes, of lines: a cache line */
 
+/* Floats from one block to the next: a line more than it has. Without it, the same dimension of blocks a power of two
+ * apart, which log-stride is about, would have the same last address bits, and compete for the same places of the
+ * first-level cache. */
+static inline ptrdiff_t block_floats(ptrdiff_t D)
+{
+    return (D + 1) * WDT_LINE;
+}
+
 /* Position of lane 0 of tile and block 0. */
 static inline ptrdiff_t tiles_begin(const wdt_head *head)
 {

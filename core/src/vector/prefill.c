@@ -40,17 +40,18 @@
 
 size_t WDT_NAME(prepared_bytes)(const wdt_head *head, ptrdiff_t T)
 {
-    const size_t D = (size_t)head->head_dim, blocks = (size_t)wdt_block_count(head, T);
-    const size_t lines = wdt_product((size_t)tile_count(head, T), D), means = wdt_product(blocks, D);
-    const size_t floats = wdt_sum(wdt_product(lines, WDT_LINE), wdt_product(means, 2));
+    const size_t pairs = wdt_product((size_t)tile_count(head, T), (size_t)block_floats(head->head_dim));
+    const size_t means = wdt_product((size_t)wdt_block_count(head, T), (size_t)head->head_dim);
+    const size_t floats = wdt_sum(pairs, wdt_product(means, 2));
     return wdt_sum(wdt_product(floats, sizeof(float)), WDT_ALIGNMENT);
 }
 
 /* A tile's queries and sums, and the ring of what it sees near it. */
 size_t WDT_NAME(scratch_bytes)(const wdt_head *head, ptrdiff_t T)
 {
-    const size_t lines = wdt_product(wdt_sum(near_slots(head, T), MAX_HEADS), (size_t)head->head_dim);
-    return wdt_sum(wdt_product(lines, 2 * WDT_LINE * sizeof(float)), WDT_ALIGNMENT);
+    const size_t lanes = wdt_product((size_t)head->head_dim, 2 * MAX_HEADS * WDT_LANES);
+    const size_t ring = wdt_product(wdt_product(near_slots(head, T), 2), (size_t)block_floats(head->head_dim));
+    return wdt_sum(wdt_product(wdt_sum(lanes, ring), sizeof(float)), WDT_ALIGNMENT);
 }
 
 /* Lays rows of x [T, Hkv, D] out as half of the pairs, from `to` on: blocks [first, last). */
@@ -62,7 +63,7 @@ static void fill_pairs(const wdt_window *window, const float *x, ptrdiff_t first
         const lane_rows rows = {row, lanes_within(t, 0, window->T)};
         const float *const from = x + t * row + window->kv_head * D; /* lane 0 may not be there */
         for (ptrdiff_t d = 0; d < D; d += WDT_LANES) {
-            load_lanes(from + d, rows, D - d, to + (block * D + d) * WDT_LINE, WDT_LINE);
+            load_lanes(from + d, rows, D - d, to + block * block_floats(D) + d * WDT_LINE, WDT_LINE);
         }
     }
 }
@@ -141,12 +142,9 @@ WDT_INLINE void weigh_heads(float *scores, int n, int H, running *softmax)
 
 static void weigh(float *scores, int n, int H, running *softmax)
 {
-    switch (H) {
-    case 1: weigh_heads(scores, n, 1, softmax); break;
-    case 2: weigh_heads(scores, n, 2, softmax); break;
-    case 3: weigh_heads(scores, n, 3, softmax); break;
-    case 4: weigh_heads(scores, n, 4, softmax); break;
-    }
+#define WEIGH(H) weigh_heads(scores, n, H, softmax);
+    WDT_HEADS(H, WEIGH)
+#undef WEIGH
 }
 
 /* The lanes' largest + log(total), `stride` floats apart. */

@@ -1,6 +1,8 @@
 /* This instruction set's row of the table in ../kernels.h. */
 #include "table.h"
 
+#include "../unusable.h"
+
 static double multiply_add(int64_t rounds, float *sink)
 {
     vec sums[WDT_ACCUMULATORS];
@@ -33,5 +35,6 @@ const wdt_kernels WDT_NAME(wdt_kernels) = {
     .attend = WDT_NAME(attend),
     .add_product = WDT_NAME(add_product),
     .to_half = WDT_NAME(to_half),
+    .first_unusable = wdt_find_unusable,
     .multiply_add = multiply_add,
 };

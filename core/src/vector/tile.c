@@ -9,7 +9,7 @@ near near_begin(const wdt_head *head, ptrdiff_t T, ptrdiff_t t, float *memory)
 {
     const ptrdiff_t slots = (ptrdiff_t)near_slots(head, T), around = near_blocks(head, T);
     const ptrdiff_t first = t > around ? t - around : -1; /* -1: half of block -1's lines are the first rows */
-    return (near){first, first, slots, 0, memory, memory + slots * head->head_dim * WDT_LINE};
+    return (near){first, first, slots, 0, memory, memory + slots * block_floats(head->head_dim)};
 }
 
 /* One half of the lines of a block: from a block of pairs, or zeros without one. */
@@ -32,7 +32,7 @@ static void fill_half_lines(const float *pairs, ptrdiff_t D, float *keys, float 
 void near_move(const wdt_window *window, const prepared *rows, ptrdiff_t t, near *near)
 {
     const wdt_head *const head = window->head;
-    const ptrdiff_t T = window->T, block_size = head->head_dim * WDT_LINE, tiles = tile_count(head, T);
+    const ptrdiff_t T = window->T, block_size = block_floats(head->head_dim), tiles = tile_count(head, T);
     const ptrdiff_t ahead = t + 1 + (head->causal ? 0 : near_blocks(head, T));
     for (const ptrdiff_t end = ahead < tiles ? ahead : tiles; near->end < end;) {
         const ptrdiff_t block = near->end, at = near_append(near, head->head_dim);
@@ -69,7 +69,7 @@ static void add_stride(const wdt_head *head, const prepared *rows, ptrdiff_t str
     const ptrdiff_t p = tile->first + stride;
     if (stride % WDT_LANES == 0) {
         const ptrdiff_t block = (p - tiles_begin(head)) / WDT_LANES;
-        column->rows[KEYS] = rows->pairs + block * head->head_dim * WDT_LINE;
+        column->rows[KEYS] = rows->pairs + block * block_floats(head->head_dim);
         column->rows[VALUES] = column->rows[KEYS] + WDT_LANES;
     } else {
         near_rows(tile->near, head, p, column->rows);

@@ -25,7 +25,7 @@ typedef struct prepared {
 
 static inline prepared prepared_of(const wdt_head *head, ptrdiff_t T, void *memory)
 {
-    const ptrdiff_t D = head->head_dim, pairs = tile_count(head, T) * D * WDT_LINE;
+    const ptrdiff_t D = head->head_dim, pairs = tile_count(head, T) * block_floats(D);
     float *const at = align_up(memory);
     return (prepared){at, at + pairs, at + pairs + wdt_block_count(head, T) * D};
 }
@@ -55,13 +55,13 @@ static inline size_t near_slots(const wdt_head *head, ptrdiff_t T)
 static inline ptrdiff_t near_block(const near *near, ptrdiff_t block, ptrdiff_t D)
 {
     const ptrdiff_t slot = near->slot - (near->end - block);
-    return (slot < 0 ? slot + near->slots : slot) * D * WDT_LINE;
+    return (slot < 0 ? slot + near->slots : slot) * block_floats(D);
 }
 
 /* Block `end`'s place. */
 static inline ptrdiff_t near_append(near *near, ptrdiff_t D)
 {
-    const ptrdiff_t at = near->slot * D * WDT_LINE;
+    const ptrdiff_t at = near->slot * block_floats(D);
     near->slot = near->slot + 1 == near->slots ? 0 : near->slot + 1;
     near->end++;
     near->begin = near->end - near->begin > near->slots ? near->end - near->slots : near->begin;

@@ -73,6 +73,12 @@ struct Batch {
     float *out;
     wdt_status *status;
 
+    void prefetch(size_t i) const {
+        if (tracks.taken[i]) {
+            wdt_cache_prefetch(&tracks.caches[i]->cache, &head);
+        }
+    }
+
     // Steps track i. Refused: its row of out is NaN.
     void step(size_t i) const {
         const size_t queries = static_cast<size_t>(head.q_heads) * static_cast<size_t>(head.head_dim);
@@ -129,6 +135,9 @@ nb::object step_batch(const wdt_head &head, nb::list caches, nb::handle q, nb::h
             runs.take([&](ptrdiff_t run) {
                 const ptrdiff_t begin = run * POSITIONS_A_TASK, end = std::min(begin + POSITIONS_A_TASK, count);
                 for (ptrdiff_t i = begin; i < end; i++) {
+                    if (i + 1 < end) {
+                        batch.prefetch(static_cast<size_t>(i + 1));
+                    }
                     batch.step(static_cast<size_t>(i));
                 }
             });

@@ -178,8 +178,7 @@ nb::object backward(const wdt_head &head, nb::handle q, nb::handle k, nb::handle
     const Floats d_query(dq), d_key(dk), d_value(dv);
     const Arrays arrays{head, Extent(query), query.data(), key.data(), value.data(), result.data(), sums.data()};
     const Gradients gradients{d_result.data(), d_query.data(), d_key.data(), d_value.data()};
-    const bool finite = if_finite({&query, &key, &value, &result, &sums, &d_result},
-                                  [&] { differentiate(arrays, gradients, wanted); });
+    const bool finite = if_finite({&d_result}, [&] { differentiate(arrays, gradients, wanted); });
     return finite ? nb::make_tuple(dq, dk, dv) : nb::object(nb::none());
 }
 
