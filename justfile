@@ -30,6 +30,14 @@ format:
     ruff check --fix .
     ruff format .
 
-# The README's speed table.
+# Every figure of docs/performance.md and of the README's tables, on a machine that does nothing else: about five minutes.
+bench *args:
+    python benchmarks/all.py {{ args }}
+
+# Those pages' tables and picture from benchmarks/results, without measuring.
+report *args:
+    python benchmarks/report.py {{ args }}
+
+# Sparse against dense alone.
 speedup *args:
     wdt bench-speedup {{ args }}

@@ -95,8 +95,8 @@ def tables(result: Result) -> list[Table]:
     intro = f"Medians of {result['samples']} samples. The ratio is backward to forward."
     errors = ", ".join(f"{name} {error:.1e}" for name, error in result["errors"].items())
     outro = (
-        f"Largest error against PyTorch's autograd of a dense masked formulation in float64 at T = {result['checked_T']}, "
-        f"relative to the gradient's largest number: {errors}."
+        "Largest error against PyTorch's autograd of a dense masked formulation in float64, at "
+        f"T = {result['checked_T']}, relative to the gradient's largest number: {errors}."
     )
     return [Table("backward", intro, columns, rows, outro)]
 

@@ -1,10 +1,12 @@
 """One frame at a time: `step`, many tracks with `step_batch`, and a model's `Stream.push`; one thread, through Python.
 
-A step at T is one to a cache that holds T tokens (a few more in later samples). Rows that a step reads: `edge_count`.
+A step at T is one to a cache that holds T tokens (a few more in later samples). What a step looks at is what
+`edge_count` grows by.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import tracemalloc
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -16,6 +18,7 @@ from measure import MQA, Case, Result, Table, interleave, main, median, uniform
 from wifi_densepose_temporal import AetherTemporalHead, KvCache, TemporalModel, init_random_blob
 
 HEAD = AetherTemporalHead(MQA)
+TOKENS_ONLY = AetherTemporalHead(dataclasses.replace(MQA, landmarks=False))
 
 #: Tokens in each track's cache, and tokens of the long one.
 TRACK, LONG = 1000, 1_000_000
@@ -29,17 +32,22 @@ STEPS, SET_CALLS = 20, 10
 
 def step_flops(length: int) -> float:
     """Of one step to a cache of `length` tokens: see prefill.py."""
-    return 4.0 * MQA.head_dim * MQA.q_heads * _rows_read(length)
+    return 4.0 * MQA.head_dim * MQA.q_heads * _candidates(HEAD, length)
 
 
 def step_bytes(length: int, item: int = 4) -> float:
-    """Of q, the new k and v, the output, and each key and value that the step looks at, once."""
-    written = 2 * MQA.head_dim * (MQA.q_heads + MQA.kv_heads) * 4
-    return written + 2 * MQA.head_dim * MQA.kv_heads * item * _rows_read(length)
+    """Of q, the new k and v, the output, and each key and value that the step looks at, once.
+
+    Tokens have `item` bytes a number, block means four.
+    """
+    tokens = _candidates(TOKENS_ONLY, length)
+    means = _candidates(HEAD, length) - tokens
+    seen = 2 * MQA.head_dim * MQA.kv_heads * (item * tokens + 4 * means)
+    return seen + 2 * MQA.head_dim * (MQA.q_heads + MQA.kv_heads) * 4
 
 
-def _rows_read(length: int) -> int:
-    return HEAD.edge_count(length + 1) - HEAD.edge_count(length)
+def _candidates(head: AetherTemporalHead, length: int) -> int:
+    return head.edge_count(length + 1) - head.edge_count(length)
 
 
 def filled(length: int, capacity: int, dtype: str = "float32") -> KvCache:
@@ -193,12 +201,15 @@ def _step_table(result: Result) -> Table:
         for row in result["step"]
     ]
     intro = f"`step` of the default head, float32; medians of {result['step'][0]['samples']} samples of {STEPS} steps."
-    return Table("step", intro, ("T", "result", "us a step", "bytes allocated a step"), rows)
+    return Table("step", intro, ("T", "result", "µs a step", "bytes allocated a step"), rows)
 
 
 def _batch_table(result: Result) -> Table:
     batches = [*result["small_batches"], *result["large_batches"]]
-    rows = [(row["case"], row["dtype"], f"{row['us_per_track']:.3f}") for row in batches]
+    rows = [
+        (row["case"], row["dtype"], f"{row['us_per_track']:.2f}", f"{row['bytes'] / row['us_per_track'] / 1e3:.1f}")
+        for row in batches
+    ]
     single, half = (row["us_per_track"] for row in result["large_batches"])
     intro = (
         f"`step_batch` over tracks of {TRACK} tokens each, one thread; medians of {batches[0]['samples']} samples. "
@@ -206,7 +217,7 @@ def _batch_table(result: Result) -> Table:
         "cache; the others come out of the third level and memory."
     )
     outro = f"float16 takes {half / single:.2f} of float32's time over {result['tracks']:,} tracks."
-    return Table("step_batch", intro, ("tracks in a call", "cache", "us a track"), rows, outro)
+    return Table("step_batch", intro, ("tracks in a call", "cache", "µs a track", "GB/s"), rows, outro)
 
 
 def _model_table(result: Result) -> Table:
@@ -219,7 +230,7 @@ def _model_table(result: Result) -> Table:
         f"The reference blob ({model['layers']} layers), one track after {TRACK} frames; medians of {model['samples']} "
         "samples. `predict` is the same computation in one call, so the difference is Python's."
     )
-    return Table("model", intro, ("call", "us"), rows)
+    return Table("model", intro, ("call", "µs"), rows)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import argparse
 import gc
 import json
 import math
+import os
 import platform
 import statistics
 import time
@@ -173,7 +174,8 @@ def main(script: str, measure: Callable[[bool], Result], tables: Callable[[Resul
     parser.add_argument("--json", type=Path, metavar="OUT.json", help="also write the result here")
     parser.add_argument("--quick", action="store_true", help="few samples: shows that it runs, not how fast")
     given = parser.parse_args()
-    facts = {"benchmark": name, "source": "synthetic", "machine": machine(), "software": software()}
+    facts: Result = {"benchmark": name, "source": "synthetic", "machine": machine(), "software": software()}
+    facts["load"] = os.getloadavg()[0]
     start = time.perf_counter()
     result = {**facts, "quick": given.quick, **measure(given.quick)}
     result["seconds"] = round(time.perf_counter() - start, 1)
