@@ -155,8 +155,6 @@ def test_arrays_that_need_it_are_converted() -> None:
         ("out", lambda x: x[:, :2], ShapeError, "out has shape"),
         ("d_out", lambda x: x[..., :4], ShapeError, "d_out has shape"),
         ("d_out", lambda x: np.where(np.arange(8) == 3, np.nan, x), NonFiniteError, r"d_out\[0, 0, 3\] is nan"),
-        ("log_sum", lambda x: x + np.inf, NonFiniteError, r"log_sum\[0, 0\] is inf"),
-        ("out", lambda x: x * np.float32(np.nan), NonFiniteError, r"out\[0, 0, 0\] is nan"),
         ("v", lambda x: x[:5], ShapeError, "v has shape"),
         ("threads", lambda x: 0, ConfigError, "threads is 0"),
     ],

@@ -240,7 +240,7 @@ class AetherTemporalHead:
         is O(T) (Dao et al., "FlashAttention", 2022, algorithm 4).
 
         Args:
-            q: as it was in `forward_for_backward`.
+            q: as it was in `forward_for_backward`, and not searched for NaN again.
             k: likewise.
             v: likewise.
             out: what it returned.
@@ -252,12 +252,13 @@ class AetherTemporalHead:
             float32 `dq`, `dk`, `dv` of the shapes of `q`, `k`, `v`.
 
         Raises:
-            ShapeError, DtypeError, NonFiniteError, ConfigError, MemoryLimitError: as `forward`.
+            ShapeError, DtypeError, ConfigError, MemoryLimitError: as `forward`.
+            NonFiniteError: NaN, infinity or a number beyond 1e12 in d_out.
         """
         try:
             taken = _core.backward(self.config.core, q, k, v, out, log_sum, d_out, threads)
             if taken is None:
-                window, threads = self._as_window(q, k, v), as_int("threads", threads, least=1)
+                window, threads = self._as_shaped_window(q, k, v), as_int("threads", threads, least=1)
                 results = _as_results(window[0].shape, out, log_sum, d_out)
                 taken = _core.backward(self.config.core, *window, *results, threads)
         except MemoryError as error:
@@ -267,13 +268,17 @@ class AetherTemporalHead:
         return taken
 
     def _as_window(self, q: ArrayLike, k: ArrayLike, v: ArrayLike) -> tuple[Floats, Floats, Floats]:
+        arrays = self._as_shaped_window(q, k, v)
+        for name, array in zip("qkv", arrays, strict=True):
+            require_finite(name, array)
+        return arrays
+
+    def _as_shaped_window(self, q: ArrayLike, k: ArrayLike, v: ArrayLike) -> tuple[Floats, Floats, Floats]:
         arrays = as_float32("q", q), as_float32("k", k), as_float32("v", v)
         if arrays[0].ndim not in (3, 4):
             raise ShapeError(f"q has shape {arrays[0].shape}; expected [T, Hq, D] or [B, T, Hq, D]")
-        lead = arrays[0].shape[:-2]
         for name, array in zip("qkv", arrays, strict=True):
-            self._require_shape(name, array, lead)
-            require_finite(name, array)
+            self._require_shape(name, array, arrays[0].shape[:-2])
         return arrays
 
     def _as_token(self, q: ArrayLike, k: ArrayLike, v: ArrayLike) -> tuple[Floats, Floats, Floats]:
@@ -335,7 +340,7 @@ def _as_results(
     for name, array, expected in zip(("out", "log_sum", "d_out"), arrays, (shape, shape[:-1], shape), strict=True):
         if array.shape != expected:
             raise ShapeError(f"{name} has shape {array.shape}; expected {expected}, as forward_for_backward gives it")
-        require_finite(name, array)
+    require_finite("d_out", arrays[2])
     return arrays
 
 

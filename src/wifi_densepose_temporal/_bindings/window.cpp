@@ -124,10 +124,33 @@ void differentiate(const Arrays &arrays, const Gradients &gradients, int most_th
     });
 }
 
+// Whether all numbers are finite. Long arrays take a while to read, so threads share them.
+bool all_finite(std::initializer_list<const Floats *> arrays, int most_threads) {
+    constexpr size_t piece = 1 << 18;
+    std::vector<std::pair<const float *, size_t>> pieces;
+    for (const Floats *x : arrays) {
+        for (size_t begin = 0; begin < x->size(); begin += piece) {
+            pieces.emplace_back(x->data() + begin, std::min(piece, x->size() - begin));
+        }
+    }
+    std::atomic<bool> finite{true};
+    Tasks tasks(static_cast<ptrdiff_t>(pieces.size()));
+    on_threads(std::clamp(static_cast<int>(pieces.size() / 2), 1, most_threads), [&](int) {
+        tasks.take([&](ptrdiff_t p) {
+            const auto &[from, size] = pieces[static_cast<size_t>(p)];
+            if (wdt_first_unusable(from, size) >= 0) {
+                finite = false;
+            }
+        });
+    });
+    return finite;
+}
+
 // Runs work() without the GIL if all numbers of these arrays are finite, and says whether.
-template <typename Work> bool if_finite(std::initializer_list<const Floats *> arrays, const Work &work) {
+template <typename Work>
+bool if_finite(std::initializer_list<const Floats *> arrays, int most_threads, const Work &work) {
     nb::gil_scoped_release release;
-    const bool finite = std::all_of(arrays.begin(), arrays.end(), [](const Floats *x) { return x->finite(); });
+    const bool finite = all_finite(arrays, most_threads);
     if (finite) {
         work();
     }
@@ -146,7 +169,7 @@ nb::object forward(const wdt_head &head, nb::handle q, nb::handle k, nb::handle 
         return nb::none();
     }
     const Arrays arrays{head, Extent(query), query.data(), key.data(), value.data(), result.floats.data(), nullptr};
-    return if_finite({&query, &key, &value}, [&] { attend(arrays, wanted); }) ? result.array : nb::none();
+    return if_finite({&query, &key, &value}, wanted, [&] { attend(arrays, wanted); }) ? result.array : nb::none();
 }
 
 // As forward; gives (out, log_sum [T, Hq] or [B, T, Hq]).
@@ -160,7 +183,7 @@ nb::object forward_with_log_sum(const wdt_head &head, nb::handle q, nb::handle k
     nb::object log_sum = empty_floats(query.shape(), query.rank() - 1);
     const Floats result(out), sums(log_sum);
     const Arrays arrays{head, Extent(query), query.data(), key.data(), value.data(), result.data(), sums.data()};
-    const bool finite = if_finite({&query, &key, &value}, [&] { attend(arrays, wanted); });
+    const bool finite = if_finite({&query, &key, &value}, wanted, [&] { attend(arrays, wanted); });
     return finite ? nb::make_tuple(out, log_sum) : nb::object(nb::none());
 }
 
@@ -178,7 +201,7 @@ nb::object backward(const wdt_head &head, nb::handle q, nb::handle k, nb::handle
     const Floats d_query(dq), d_key(dk), d_value(dv);
     const Arrays arrays{head, Extent(query), query.data(), key.data(), value.data(), result.data(), sums.data()};
     const Gradients gradients{d_result.data(), d_query.data(), d_key.data(), d_value.data()};
-    const bool finite = if_finite({&d_result}, [&] { differentiate(arrays, gradients, wanted); });
+    const bool finite = if_finite({&d_result}, wanted, [&] { differentiate(arrays, gradients, wanted); });
     return finite ? nb::make_tuple(dq, dk, dv) : nb::object(nb::none());
 }
 
