@@ -30,7 +30,7 @@ format:
     ruff check --fix .
     ruff format .
 
-# Every figure of docs/performance.md and of the README's tables, on a machine that does nothing else: about five minutes.
+# Every figure of docs/performance.md and of the README's tables, on a machine that does nothing else: a few minutes.
 bench *args:
     python benchmarks/all.py {{ args }}
 

@@ -29,7 +29,7 @@ SPARSE, DENSE = AetherTemporalHead(MQA), AetherTemporalHead(dataclasses.replace(
 TOLERANCE = 1e-5
 
 #: Seconds that a slow case may take before it gets as few samples as it needs.
-BUDGET_S = 1.0
+BUDGET_S = 2.0
 
 
 def sdpa(q: Tensor, k: Tensor, v: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
 """One frame at a time: `step`, many tracks with `step_batch`, and a model's `Stream.push`; one thread, through Python.
 
-A step at T is one to a cache that holds T tokens (a few more in later samples). What a step looks at is what
+A step at T is one to a cache that holds T tokens (up to 150 more in later samples of batches). What a step looks at is what
 `edge_count` grows by.
 """
 
@@ -63,7 +63,7 @@ def filled(length: int, capacity: int, dtype: str = "float32") -> KvCache:
 
 def measure(quick: bool) -> Result:
     """Single steps, batches, and a model."""
-    turns = 3 if quick else 30
+    turns = 3 if quick else 60
     long, tracks = (20_000, 1_000) if quick else (LONG, 10_000)
     return {
         "long": long,
@@ -78,7 +78,7 @@ def measure(quick: bool) -> Result:
 def _measure_steps(turns: int, long: int) -> list[Result]:
     token = uniform(MQA)
     out = np.empty_like(token[0])
-    held = {length: filled(length, length + 4000) for length in (TRACK, long)}
+    held = {length: filled(length, length + 8000) for length in (TRACK, long)}
     ways = {"out": {"out": out}, "new": {}}
     cases = {}
     for length, cache in held.items():
@@ -91,6 +91,7 @@ def _measure_steps(turns: int, long: int) -> list[Result]:
             "way": way,
             "us": 1e6 * median(times[f"{length}/{way}"]),
             "bytes_allocated": _allocated(partial(HEAD.step, *token, held[length], **given)),
+            "candidates": _candidates(HEAD, length),
             "flops": step_flops(length),
             "bytes": step_bytes(length),
             "samples": turns,
@@ -117,7 +118,7 @@ def _allocated(step: Callable[[], object], steps: int = 100) -> float:
 
 
 def _measure_small_batches(turns: int) -> list[Result]:
-    caches = _copies(filled(TRACK, TRACK + 300), 1000)
+    caches = _copies(filled(TRACK, TRACK + 200), 1000)
     sets = [caches[i : i + SET] for i in range(0, len(caches) - SET + 1, SET)]
     a_set, all_at_once = _batch(SET), _batch(len(caches))
     one_after_another = iter(sets * (turns // len(sets) + 2))
@@ -141,7 +142,7 @@ def _measure_large_batches(turns: int, tracks: int) -> list[Result]:
     step_all = _batch(tracks)
     cases = {}
     for dtype in ("float32", "float16"):
-        caches = _copies(filled(TRACK, TRACK + 100, dtype), tracks)
+        caches = _copies(filled(TRACK, TRACK + 8 + 2 * turns, dtype), tracks)
         cases[dtype] = Case(partial(step_all, caches), calls=1)
     times = interleave(cases, turns)
     return [_batch_row(f"all {tracks}", tracks, dtype, seconds) for dtype, seconds in times.items()]
@@ -197,11 +198,17 @@ def tables(result: Result) -> list[Table]:
 def _step_table(result: Result) -> Table:
     ways = {"out": "into `out`", "new": "new array"}
     rows = [
-        (f"{row['T']:,}", ways[row["way"]], f"{row['us']:.2f}", f"{row['bytes_allocated']:.0f}")
+        (
+            f"{row['T']:,}",
+            ways[row["way"]],
+            f"{row['us']:.2f}",
+            str(row["candidates"]),
+            f"{row['bytes_allocated']:.0f}",
+        )
         for row in result["step"]
     ]
     intro = f"`step` of the default head, float32; medians of {result['step'][0]['samples']} samples of {STEPS} steps."
-    return Table("step", intro, ("T", "result", "µs a step", "bytes allocated a step"), rows)
+    return Table("step", intro, ("T", "result", "µs a step", "candidates", "bytes allocated a step"), rows)
 
 
 def _batch_table(result: Result) -> Table:
@@ -212,7 +219,7 @@ def _batch_table(result: Result) -> Table:
     ]
     single, half = (row["us_per_track"] for row in result["large_batches"])
     intro = (
-        f"`step_batch` over tracks of {TRACK} tokens each, one thread; medians of {batches[0]['samples']} samples. "
+        f"`step_batch` over tracks of about {TRACK} tokens each, one thread; medians of {batches[0]['samples']} samples. "
         f"A set of {SET} is called {SET_CALLS} times in a row, so that most of what it touches is in the second-level "
         "cache; the others come out of the third level and memory."
     )
@@ -228,7 +235,7 @@ def _model_table(result: Result) -> Table:
     ]
     intro = (
         f"The reference blob ({model['layers']} layers), one track after {TRACK} frames; medians of {model['samples']} "
-        "samples. `predict` is the same computation in one call, so the difference is Python's."
+        f"samples. `predict` takes frames 0 to {TRACK - 1} in one call: the same computation, called once."
     )
     return Table("model", intro, ("call", "µs"), rows)
 

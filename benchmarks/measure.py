@@ -30,6 +30,7 @@ from wifi_densepose_temporal.config import TemporalHeadConfig
 from wifi_densepose_temporal.speedup import machine
 
 Result = dict[str, Any]
+Floats = NDArray[np.float32]
 
 #: The fewest samples of a call; of one that takes longer than LONG_S, once its budget is spent.
 MIN_SAMPLES, MIN_LONG_SAMPLES = 20, 5
@@ -113,11 +114,14 @@ def using(instruction_set: str) -> None:
         raise ValueError(f"{instruction_set} is not among {_core.instruction_sets()}")
 
 
-def uniform(config: TemporalHeadConfig, *lead: int, seed: int = 0) -> list[NDArray[np.float32]]:
+def uniform(config: TemporalHeadConfig, *lead: int, seed: int = 0) -> tuple[Floats, Floats, Floats]:
     """Synthetic q `[*lead, Hq, D]`, k and v `[*lead, Hkv, D]`, uniform in [-1, 1)."""
     rng = np.random.default_rng(seed)
-    heads = (config.q_heads, config.kv_heads, config.kv_heads)
-    return [rng.uniform(-1, 1, (*lead, n, config.head_dim)).astype(np.float32) for n in heads]
+
+    def draw(heads: int) -> Floats:
+        return rng.uniform(-1, 1, (*lead, heads, config.head_dim)).astype(np.float32)
+
+    return draw(config.q_heads), draw(config.kv_heads), draw(config.kv_heads)
 
 
 # ------------------------------------------------------------------------------------------- tables and files

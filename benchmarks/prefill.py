@@ -53,14 +53,14 @@ def measure(quick: bool) -> Result:
             into = np.empty_like(qkv[0])
             cases[f"{name}/{title}/new"] = Case(partial(head.forward, *qkv), choose)
             cases[f"{name}/{title}/out"] = Case(partial(head.forward, *qkv, out=into), choose)
-    times = interleave(cases, turns=3 if quick else 60)
+    times = interleave(cases, turns=3 if quick else 100)
     result = {
         "samples": len(times[f"{sets[0]}/peak"]),
         "peaks": {name: _peak(name, times[f"{name}/peak"]) for name in sets},
         "rows": [_row(name, title, times) for title in CASES for name in sets],
     }
     using(default)
-    return {**result, "copy_gb_s": _copy_gb_s(turns=3 if quick else 20)}
+    return {**result, "copy_gb_s": _copy_gb_s(turns=3 if quick else 30)}
 
 
 def _peak(name: str, seconds: list[float]) -> float:

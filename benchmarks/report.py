@@ -72,7 +72,7 @@ def summary(results: dict[str, Result]) -> Table:
     def window(case: str) -> str:
         row = windows[case, fastest]
         share = 100 * row["gflops"] / peak
-        return f"{digits(row['ms_out'])} ms, {share:.0f} % of the core's {yardstick} multiply-add peak"
+        return f"{digits(row['ms_out'])} ms, {share:.0f} % of the core's {yardstick.upper()} multiply-add peak"
 
     named = [f"T = {length}: {digits(ratios[length])}x" for length in (64, 512, 2048, 8192) if length in ratios]
     rows = [
@@ -137,6 +137,9 @@ def main() -> None:
     given = parser.parse_args()
     results = read_results()
     texts = sections(results)
+    unplaced = [name for name in texts if not any(f"<!-- {name} -->" in path.read_text() for path in PAGES)]
+    if unplaced:
+        sys.exit(f"no page has a place for {', '.join(unplaced)}")
     for path in PAGES:
         page = path.read_text()
         new = filled_in(page, texts)

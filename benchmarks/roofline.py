@@ -57,8 +57,8 @@ def draw(results: dict[str, Result], path: Path) -> None:
     counts: dict[str, int] = {}
     for point in points(results):
         at = counts[point.kind] = counts.get(point.kind, -1) + 1
-        look = {"color": COLOURS[point.kind], "marker": MARKERS[at % len(MARKERS)]}
-        axes.plot(point.flops / point.bytes, point.gflops, linestyle="none", markersize=7, label=point.label, **look)
+        (mark,) = axes.plot(point.flops / point.bytes, point.gflops, linestyle="none", label=point.label)
+        mark.set(color=COLOURS[point.kind], marker=MARKERS[at % len(MARKERS)], markersize=7)
     axes.set(xscale="log", yscale="log", xlim=(0.5, 100), ylim=(1, 300))
     axes.set(xlabel="arithmetic intensity, FLOP / byte", ylabel="GFLOP/s, one thread")
     axes.set_title(f"{results['prefill']['machine']}; synthetic input", fontsize=10)
@@ -75,7 +75,7 @@ def _draw_roofs(axes: Axes, result: Result) -> None:
     for peak, names in _grouped(result["peaks"]):
         axes.annotate(f"{names} {peak:.0f}", (95, peak * 1.05), ha="right", fontsize=8, color="dimgrey")
     label = f"memory, {result['copy_gb_s']:.0f} GB/s"
-    axes.annotate(label, (0.55, 0.6 * result["copy_gb_s"] * 1.3), fontsize=8, color="dimgrey")
+    axes.annotate(label, (1.1, 1.25 * result["copy_gb_s"]), ha="right", fontsize=8, color="dimgrey")
 
 
 def _grouped(peaks: dict[str, float]) -> list[tuple[float, str]]:

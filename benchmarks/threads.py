@@ -29,7 +29,7 @@ def measure(quick: bool) -> Result:
             call()
             equal[f"{name}/{n}"] = into.tobytes() == one.tobytes()
             cases[f"{name}/{n}"] = Case(call)
-    times = interleave(cases, turns=3 if quick else 60)
+    times = interleave(cases, turns=3 if quick else 100)
     rows = [
         {
             "case": name,

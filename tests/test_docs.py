@@ -59,6 +59,12 @@ def test_the_worked_blob_is_what_its_command_prints() -> None:
     assert f"<!-- worked_blob -->\n```\n{done.stdout}```" in FORMAT
 
 
+def test_tables_of_figures_are_what_the_report_writes() -> None:
+    script = ROOT / "benchmarks" / "report.py"
+    done = subprocess.run([sys.executable, script, "--check"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 def test_record_table_is_the_cores() -> None:
     rows = re.findall(r"^\| (\d+) \| (\w+) \| (yes|no) \| ([\w, ]*?) ?\|", FORMAT, re.MULTILINE)
     documented = {name: (int(tag), critical == "yes") for tag, name, critical, _ in rows}
