@@ -76,12 +76,21 @@ static void fill_means(const wdt_window *window, const float *x, ptrdiff_t first
         const ptrdiff_t n = window->T - b * B < B ? window->T - b * B : B;
         const float *const rows = x + b * B * row + window->kv_head * D;
         const vec inverse = vec_set1(1.0f / (float)n);
-        for (ptrdiff_t d = 0; d < D; d += WDT_LANES) {
-            vec sum = load_row(rows, d, D);
+        ptrdiff_t d = 0;
+        for (; d + WDT_LANES <= D; d += WDT_LANES) {
+            vec sum = vec_load(rows + d);
+            WDT_UNROLL_BY_4
             for (ptrdiff_t t = 1; t < n; t++) {
-                sum = vec_add(sum, load_row(rows + t * row, d, D));
+                sum = vec_add(sum, vec_load(rows + t * row + d));
             }
-            store_row(means + b * D, d, D, vec_mul(sum, inverse));
+            vec_store(means + b * D + d, vec_mul(sum, inverse));
+        }
+        for (; d < D; d++) {
+            float sum = rows[d];
+            for (ptrdiff_t t = 1; t < n; t++) {
+                sum += rows[t * row + d];
+            }
+            means[b * D + d] = sum * (1.0f / (float)n);
         }
     }
 }

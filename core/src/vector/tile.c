@@ -102,17 +102,29 @@ static float *writable(const float *row)
     return (float *)(uintptr_t)row;
 }
 
+/* Lanes for which global token g is a candidate of its own. */
+static uint32_t lanes_of_global(const wdt_head *head, ptrdiff_t g, ptrdiff_t first, ptrdiff_t T)
+{
+    uint32_t lanes = 0;
+    if (first - g >= WDT_LANES && first - g > head->window) { /* behind all windows: at most one is a power of two away */
+        const unsigned long long farthest = (unsigned long long)(first - g + WDT_LANES - 1);
+        const ptrdiff_t power = (ptrdiff_t)1 << (63 - __builtin_clzll(farthest));
+        return WDT_ALL_LANES & ~(head->log_stride ? lanes_within(first, g + power, g + power + 1) : 0);
+    }
+    for (ptrdiff_t l = 0; l < WDT_LANES && g < T; l++) {
+        if (wdt_global_is_single(head, g, first + l, T)) {
+            lanes |= 1u << l;
+        }
+    }
+    return lanes;
+}
+
 static void collect_globals(const wdt_window *window, tile *tile)
 {
     const wdt_head *const head = window->head;
     for (int32_t k = 0; k < head->n_global_tokens && !head->dense; k++) {
         const ptrdiff_t g = head->global_tokens[k], row = (g * head->kv_heads + window->kv_head) * head->head_dim;
-        uint32_t lanes = 0;
-        for (ptrdiff_t l = 0; l < WDT_LANES && g < tile->T; l++) {
-            if (tile->queries >> l & 1u && wdt_global_is_single(head, g, tile->first + l, tile->T)) {
-                lanes |= 1u << l;
-            }
-        }
+        const uint32_t lanes = tile->queries & lanes_of_global(head, g, tile->first, tile->T);
         if (lanes) {
             tile->shared[tile->n_shared++] = (column){{writable(window->k + row), writable(window->v + row)}, lanes};
         }
