@@ -1,7 +1,7 @@
 """One frame at a time: `step`, many tracks with `step_batch`, and a model's `Stream.push`; one thread, through Python.
 
-A step at T is one to a cache that holds T tokens (up to 150 more in later samples of batches). What a step looks at is what
-`edge_count` grows by.
+A step at T is one to a cache that holds T tokens (up to 150 more in later samples of batches). What a step looks at
+is what `edge_count` grows by.
 """
 
 from __future__ import annotations
@@ -219,7 +219,7 @@ def _batch_table(result: Result) -> Table:
     ]
     single, half = (row["us_per_track"] for row in result["large_batches"])
     intro = (
-        f"`step_batch` over tracks of about {TRACK} tokens each, one thread; medians of {batches[0]['samples']} samples. "
+        f"`step_batch` over tracks of about {TRACK} tokens each; medians of {batches[0]['samples']} samples. "
         f"A set of {SET} is called {SET_CALLS} times in a row, so that most of what it touches is in the second-level "
         "cache; the others come out of the third level and memory."
     )
