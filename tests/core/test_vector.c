@@ -121,6 +121,11 @@ static void the_first_lanes_alone_are_touched(void)
     }
 }
 
+static vec load_half(const uint16_t *p, ptrdiff_t n)
+{
+    return n < WDT_LANES ? vec_load_half_first(p, n) : vec_load_half(p);
+}
+
 static void rows_of_any_length_end_where_they_end(void)
 {
     for (ptrdiff_t D = 1; D <= 3 * WDT_LANES; D++) {
@@ -132,7 +137,7 @@ static void rows_of_any_length_end_where_they_end(void)
             half[d] = wdt_float_to_half(x[d]);
         }
         for (ptrdiff_t d = 0; d < D; d += WDT_LANES) {
-            store_row(y, d, D, vec_sub(vec_mul(load_row(x, d, D), vec_set1(3.0f)), load_half_row(half, d, D)));
+            store_row(y, d, D, vec_sub(vec_mul(load_row(x, d, D), vec_set1(3.0f)), load_half(half + d, D - d)));
         }
         for (ptrdiff_t d = 0; d < D; d++) {
             CHECK(y[d] == 2.0f * x[d]);
@@ -196,20 +201,16 @@ static void rows_become_columns(void)
 static void every_lane_counts(void)
 {
     for (int at = 0; at < WDT_LANES; at++) {
-        numbers x, y;
+        numbers x;
         float sum = 0.0f;
         for (int j = 0; j < WDT_LANES; j++) {
             x[j] = (float)(1 << j); /* no two selections of lanes have the same sum, and each is exact */
-            y[j] = j == at ? -3.0f : -INFINITY;
         }
         x[at] = -x[at];
         for (int j = 0; j < WDT_LANES; j++) {
             sum += x[j];
         }
         CHECK(vec_sum(vec_load(x)) == sum);
-        CHECK(vec_largest(vec_load(y)) == -3.0f);
-        y[at] = INFINITY;
-        CHECK(vec_largest(vec_load(y)) == INFINITY);
     }
 }
 
@@ -323,7 +324,7 @@ static void exp_ends_in_zero(void)
     for (size_t i = 0; i < sizeof below / sizeof *below; i++) {
         check_bits(vec_exp(vec_set1(below[i])), zeros);
     }
-    CHECK(vec_largest(vec_exp(vec_set1(0.0f))) == 1.0f && vec_largest(vec_exp(vec_set1(-0.0f))) == 1.0f);
+    CHECK(vec_sum(vec_exp(vec_set1(0.0f))) == WDT_LANES && vec_sum(vec_exp(vec_set1(-0.0f))) == WDT_LANES);
 }
 
 /* Not a part of main: there, the compiler could use the set before it was looked for. */

@@ -68,7 +68,26 @@ static inline void vec_transpose(vec rows[WDT_LANES])
     }
 }
 
+/* As in avx2.h; the last two steps add the quarters of the registers. */
+static inline vec vec_sums(const vec rows[WDT_LANES])
+{
+    vec pairs[8], fours[4], eights[2];
+    for (int i = 0; i < 8; i++) {
+        pairs[i] = _mm512_add_ps(_mm512_unpacklo_ps(rows[2 * i], rows[2 * i + 1]),
+                                 _mm512_unpackhi_ps(rows[2 * i], rows[2 * i + 1]));
+    }
+    for (int i = 0; i < 4; i++) {
+        fours[i] = _mm512_add_ps(_mm512_shuffle_ps(pairs[2 * i], pairs[2 * i + 1], _MM_SHUFFLE(1, 0, 1, 0)),
+                                 _mm512_shuffle_ps(pairs[2 * i], pairs[2 * i + 1], _MM_SHUFFLE(3, 2, 3, 2)));
+    }
+    for (int i = 0; i < 2; i++) {
+        eights[i] = _mm512_add_ps(_mm512_shuffle_f32x4(fours[2 * i], fours[2 * i + 1], _MM_SHUFFLE(2, 0, 2, 0)),
+                                  _mm512_shuffle_f32x4(fours[2 * i], fours[2 * i + 1], _MM_SHUFFLE(3, 1, 3, 1)));
+    }
+    return _mm512_add_ps(_mm512_shuffle_f32x4(eights[0], eights[1], _MM_SHUFFLE(2, 0, 2, 0)),
+                         _mm512_shuffle_f32x4(eights[0], eights[1], _MM_SHUFFLE(3, 1, 3, 1)));
+}
+
 static inline float vec_sum(vec x) { return _mm512_reduce_add_ps(x); }
-static inline float vec_largest(vec x) { return _mm512_reduce_max_ps(x); }
 
 #endif

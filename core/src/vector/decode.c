@@ -42,9 +42,26 @@ static void collect(const wdt_rows *rows, const wdt_candidates *candidates, ptrd
     }
 }
 
-WDT_INLINE vec load_either(const void *row, ptrdiff_t d, ptrdiff_t D, int half)
+/* n dimensions of a row, WDT_LANES or fewer, from d on. n is a constant where all are there. */
+WDT_INLINE vec load_dimensions(const void *row, int half, ptrdiff_t d, ptrdiff_t n)
 {
-    return half ? load_half_row(row, d, D) : load_row(row, d, D);
+    if (half) {
+        const uint16_t *const at = (const uint16_t *)row + d;
+        return n < WDT_LANES ? vec_load_half_first(at, n) : vec_load_half(at);
+    }
+    const float *const at = (const float *)row + d;
+    return n < WDT_LANES ? vec_load_first(at, n) : vec_load(at);
+}
+
+/* sums += q * key, for dimensions d .. d + n - 1: WDT_LANES / H rows' keys, each with H heads' queries. */
+WDT_INLINE void add_products(const char *const *keys, const float *q, int H, ptrdiff_t D, int half, ptrdiff_t d,
+                             ptrdiff_t n, vec sums[WDT_LANES])
+{
+    WDT_UNROLL
+    for (int s = 0; s < WDT_LANES; s++) {
+        const vec key = load_dimensions(keys[s / H], half, d, n);
+        sums[s] = vec_fma(load_dimensions(q + s % H * D, 0, d, n), key, sums[s]);
+    }
 }
 
 /* scores [rows][H], rows up to a multiple of WDT_LANES / H, minus infinity beyond n. */
@@ -53,16 +70,16 @@ WDT_INLINE void score(const chunk *chunk, const float *q, int H, ptrdiff_t D, in
     const vec scale = vec_set1(1.0f / sqrtf((float)D));
     for (int c = 0; c < chunk->n; c += WDT_LANES / H) {
         vec sums[WDT_LANES];
+        ptrdiff_t d = 0;
         WDT_UNROLL
         for (int s = 0; s < WDT_LANES; s++) {
             sums[s] = vec_set1(0.0f);
         }
-        for (ptrdiff_t d = 0; d < D; d += WDT_LANES) {
-            WDT_UNROLL
-            for (int s = 0; s < WDT_LANES; s++) {
-                const vec key = load_either(chunk->keys[c + s / H], d, D, half);
-                sums[s] = vec_fma(load_row(q + s % H * D, d, D), key, sums[s]);
-            }
+        for (; d + WDT_LANES <= D; d += WDT_LANES) {
+            add_products(chunk->keys + c, q, H, D, half, d, WDT_LANES, sums);
+        }
+        if (d < D) {
+            add_products(chunk->keys + c, q, H, D, half, d, D - d, sums);
         }
         const int filled = (chunk->n - c) * H;
         const uint32_t lanes = filled < WDT_LANES ? (1u << filled) - 1u : WDT_ALL_LANES;
@@ -103,8 +120,8 @@ WDT_INLINE void weigh(int n, int H, float *scores, running *softmax)
     }
 }
 
-/* N vecs of dimensions from d on, of H heads: out = out * rescale + sum over rows of weight * value. */
-WDT_INLINE void add_dimensions(const chunk *chunk, int N, int H, ptrdiff_t d, ptrdiff_t D, int half,
+/* N vecs of dimensions from d on, n in each, of H heads: out = out * rescale + sum over rows of weight * value. */
+WDT_INLINE void add_dimensions(const chunk *chunk, int N, int H, ptrdiff_t d, ptrdiff_t n, ptrdiff_t D, int half,
                                const float *weights, const running *softmax, float *out)
 {
     vec sums[4 * MAX_HEADS];
@@ -115,7 +132,7 @@ WDT_INLINE void add_dimensions(const chunk *chunk, int N, int H, ptrdiff_t d, pt
     for (int c = 0; c < chunk->n; c++) {
         WDT_UNROLL
         for (int j = 0; j < N; j++) {
-            const vec value = load_either(chunk->values[c], d + j * WDT_LANES, D, half);
+            const vec value = load_dimensions(chunk->values[c], half, d + j * WDT_LANES, n);
             WDT_UNROLL
             for (int h = 0; h < H; h++) {
                 sums[j * H + h] = vec_fma(vec_set1(weights[c * H + h]), value, sums[j * H + h]);
@@ -124,23 +141,26 @@ WDT_INLINE void add_dimensions(const chunk *chunk, int N, int H, ptrdiff_t d, pt
     }
     WDT_UNROLL
     for (int s = 0; s < N * H; s++) {
-        const ptrdiff_t at = d + s / H * WDT_LANES;
         float *const to = out + s % H * D;
+        const ptrdiff_t at = d + s / H * WDT_LANES;
         store_row(to, at, D, vec_fma(load_row(to, at, D), vec_set1(softmax->rescale[s % H]), sums[s]));
     }
 }
 
-/* Two vecs of four heads are 8 sums in registers; a row's last, partial vec goes alone. */
+/* Two vecs of four heads are 8 sums in registers; what is left goes a vec at a time, the last one partial. */
 WDT_INLINE void add(const chunk *chunk, int H, ptrdiff_t D, int half, const float *weights, const running *softmax,
                     float *out)
 {
     const int N = H == 4 ? 2 : 4;
     ptrdiff_t d = 0;
     for (; d + N * WDT_LANES <= D; d += N * WDT_LANES) {
-        add_dimensions(chunk, N, H, d, D, half, weights, softmax, out);
+        add_dimensions(chunk, N, H, d, WDT_LANES, D, half, weights, softmax, out);
     }
-    for (; d < D; d += WDT_LANES) {
-        add_dimensions(chunk, 1, H, d, D, half, weights, softmax, out);
+    for (; d + WDT_LANES <= D; d += WDT_LANES) {
+        add_dimensions(chunk, 1, H, d, WDT_LANES, D, half, weights, softmax, out);
+    }
+    if (d < D) {
+        add_dimensions(chunk, 1, H, d, D - d, D, half, weights, softmax, out);
     }
 }
 

@@ -51,7 +51,11 @@ static inline void vec_transpose(vec rows[WDT_LANES])
     rows[3] = vreinterpretq_f32_f64(vtrn2q_f64(odd01, odd23));
 }
 
+static inline vec vec_sums(const vec rows[WDT_LANES])
+{
+    return vpaddq_f32(vpaddq_f32(rows[0], rows[1]), vpaddq_f32(rows[2], rows[3]));
+}
+
 static inline float vec_sum(vec x) { return vaddvq_f32(x); }
-static inline float vec_largest(vec x) { return vmaxvq_f32(x); }
 
 #endif

@@ -89,16 +89,17 @@ static inline void vec_transpose(vec rows[WDT_LANES])
     rows[3] = _mm_movehl_ps(high23, high01);
 }
 
+static inline vec vec_sums(const vec rows[WDT_LANES])
+{
+    const vec pairs01 = _mm_add_ps(_mm_unpacklo_ps(rows[0], rows[1]), _mm_unpackhi_ps(rows[0], rows[1]));
+    const vec pairs23 = _mm_add_ps(_mm_unpacklo_ps(rows[2], rows[3]), _mm_unpackhi_ps(rows[2], rows[3]));
+    return _mm_add_ps(_mm_movelh_ps(pairs01, pairs23), _mm_movehl_ps(pairs23, pairs01));
+}
+
 static inline float vec_sum(vec x)
 {
     const __m128 two = _mm_add_ps(x, _mm_movehl_ps(x, x));
     return _mm_cvtss_f32(_mm_add_ss(two, _mm_shuffle_ps(two, two, 1)));
-}
-
-static inline float vec_largest(vec x)
-{
-    const __m128 two = _mm_max_ps(x, _mm_movehl_ps(x, x));
-    return _mm_cvtss_f32(_mm_max_ss(two, _mm_shuffle_ps(two, two, 1)));
 }
 
 #endif

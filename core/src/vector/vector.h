@@ -17,7 +17,8 @@
  *   vec_load_half, vec_store_half   float16, from and to any address aligned for it; rounded exactly as half.h does,
  *                            to nearest even, subnormals and infinities included
  *   vec_transpose            rows[i] lane j <-> rows[j] lane i
- *   vec_sum, vec_largest     over the lanes, in an order of the set's own
+ *   vec_sums                 lane j is the sum over the lanes of rows[j]
+ *   vec_sum                  over the lanes, in an order of the set's own
  * Infinities are numbers here. What a NaN gives differs between the sets: the core's callers have refused it.
  */
 #ifndef WDT_VECTOR_H
@@ -77,11 +78,6 @@ WDT_INLINE vec load_row(const float *row, ptrdiff_t d, ptrdiff_t D)
     return D - d < WDT_LANES ? vec_load_first(row + d, D - d) : vec_load(row + d);
 }
 
-WDT_INLINE vec load_half_row(const uint16_t *row, ptrdiff_t d, ptrdiff_t D)
-{
-    return D - d < WDT_LANES ? vec_load_half_first(row + d, D - d) : vec_load_half(row + d);
-}
-
 WDT_INLINE void store_row(float *row, ptrdiff_t d, ptrdiff_t D, vec x)
 {
     if (D - d < WDT_LANES) {
@@ -89,20 +85,6 @@ WDT_INLINE void store_row(float *row, ptrdiff_t d, ptrdiff_t D, vec x)
     } else {
         vec_store(row + d, x);
     }
-}
-
-/* Lane j of the result is the sum over the lanes of rows[j]. Overwrites rows. */
-WDT_INLINE vec vec_sums(vec rows[WDT_LANES])
-{
-    vec_transpose(rows);
-    WDT_UNROLL
-    for (int n = WDT_LANES / 2; n > 0; n /= 2) {
-        WDT_UNROLL
-        for (int r = 0; r < n; r++) {
-            rows[r] = vec_add(rows[r], rows[r + n]);
-        }
-    }
-    return rows[0];
 }
 
 /* Adding this to |n| < 2^22 rounds n to an integer, which then stands in the sum's last bits. */
