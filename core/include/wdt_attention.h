@@ -2,7 +2,7 @@
  *
  * What this is: the whole arithmetic of the temporal head, in float32. The scalar kernels (core/src) are the reference;
  * the vector kernels (core/src/vector) are held against them. Which of them runs: wdt_kernels.h.
- * What it is not: it owns no memory, starts no thread, and leaves the check for NaN (wdt_first_unusable) to its callers.
+ * What it is not: it owns no memory, starts no thread, and leaves the check for NaN (wdt_first_unusable) to callers.
  *
  * Axis letters, here as in Python and in docs/semantics.md:
  *   T  positions of a sequence      Hq  query heads      Hkv  key/value heads      D  head_dim      B  block_size
@@ -27,8 +27,8 @@ extern "C" {
 #define WDT_MAX_GLOBAL_TOKENS 64   /* they sit inside wdt_head, so that a head is one flat value */
 #define WDT_MAX_EXTENT (1 << 30)   /* of window, block_size, head_dim, heads and global tokens */
 
-/* Inputs beyond this are refused as infinity is: by callers with wdt_first_unusable(), by a model of its activations. No
- * measurement comes near it, and within it no score, sum or mean of this file can overflow: finite in, finite out. */
+/* Inputs beyond this are refused as infinity is: by callers with wdt_first_unusable(), by a model of its activations.
+ * No measurement comes near it, and within it no score, sum or mean of this file overflows: finite in, finite out. */
 #define WDT_MAX_VALUE 1e12f
 
 /* The head of the AETHER model, and what a blob without a pattern record runs with. */

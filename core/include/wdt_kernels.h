@@ -14,7 +14,7 @@ extern "C" {
 
 #define WDT_MAX_INSTRUCTION_SETS 4
 
-/* Names of those that this build holds and this processor runs, the fastest first and "scalar" last. Returns how many. */
+/* Names of those that this build holds and this processor runs, the fastest first, "scalar" last. Returns how many. */
 int wdt_instruction_sets(const char *names[WDT_MAX_INSTRUCTION_SETS]);
 
 /* The one in use. */

@@ -6,7 +6,7 @@
  *
  * and with g the loss's gradient by out, and delta = g . out:
  *
- *   d v_j = p_j g        d s_j = p_j (g . v_j - delta)        d q = sum_j d s_j k_j / sqrt(D)        d k_j = d s_j q / sqrt(D)
+ *   d v_j = p_j g     d s_j = p_j (g . v_j - delta)     d q = sum_j d s_j k_j / sqrt(D)     d k_j = d s_j q / sqrt(D)
  *
  * log_sum comes from the forward pass, so no score is stored (Dao et al., "FlashAttention", 2022, algorithm 4). What a
  * mean receives, each of its block's tokens receives in equal parts. */

@@ -17,8 +17,8 @@ typedef struct wdt_kernels {
     size_t (*backward_bytes)(const wdt_head *head, ptrdiff_t T);
     void (*backward)(const wdt_window *window, const float *d_out, float *dq, float *dk, float *dv, void *scratch);
 
-    /* One position's queries q [heads, D] of one group -> out [heads, D]: the softmax over tokens and landmarks together
-     * of q . key / sqrt(D), times their values. There is at least one candidate. out overlaps nothing. */
+    /* One position's queries q [heads, D] of one group -> out [heads, D]: the softmax over tokens and landmarks
+     * together of q . key / sqrt(D), times their values. There is at least one candidate. out overlaps nothing. */
     void (*attend)(const float *q, int heads, int D, const wdt_rows *token_rows, const wdt_candidates *tokens,
                    const wdt_rows *landmark_rows, const wdt_candidates *landmarks, float *out);
 

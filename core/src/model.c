@@ -102,7 +102,8 @@ static const char *read_pattern(wdt_model *model, const wdt_rvne *blob)
     head->log_stride = (uint8_t)words.log_stride;
     head->landmarks = (uint8_t)words.landmarks;
     head->n_global_tokens = (int32_t)words.n_global_tokens;
-    memcpy(head->global_tokens, from.at, words.n_global_tokens * sizeof(uint32_t)); /* one above 2^31 comes out negative, which the rule refuses */
+    /* One above 2^31 comes out negative, which the rule refuses. */
+    memcpy(head->global_tokens, from.at, words.n_global_tokens * sizeof(uint32_t));
     model->norm = words.norm;
     return wdt_head_rule(head);
 }

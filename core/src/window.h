@@ -11,8 +11,8 @@ static inline ptrdiff_t wdt_share_begin(ptrdiff_t n, int share, int shares)
     return n / shares * share + (share < rest ? share : rest);
 }
 
-/* means [blocks, D] of x [T, Hkv, D] at the window's key/value head, rows [first, last). Summed in token order, which is
- * the order in which a step sums them. The last block may be partial, and its mean is over the tokens it has. */
+/* means [blocks, D] of x [T, Hkv, D] at the window's key/value head, rows [first, last). Summed in token order, which
+ * is the order in which a step sums them. The last block may be partial, and its mean is over the tokens it has. */
 void wdt_mean_blocks(const wdt_window *window, const float *x, ptrdiff_t first, ptrdiff_t last, float *means);
 
 /* The reverse: each token of dx [T, Hkv, D] gets its part of its block's d_means [blocks, D]. */

@@ -63,8 +63,8 @@ static inline void vec_transpose(vec rows[WDT_LANES])
     }
 }
 
-/* What lanes 0 and 1 (of each half), and then 2 and 3, of two rows have in common is added first: each step leaves half as
- * many vecs, of sums of twice as many numbers. */
+/* Rows are merged in pairs, and each merge adds half of a row's lanes to the other half: 8 vecs of 8 numbers each, 4 of
+ * sums of 2, 2 of sums of 4, 1 of sums of 8. */
 static inline vec vec_sums(const vec rows[WDT_LANES])
 {
     vec pairs[4], fours[2];

@@ -68,7 +68,7 @@ static inline void vec_transpose(vec rows[WDT_LANES])
     }
 }
 
-/* As in avx2.h; the last two steps add the quarters of the registers. */
+/* As in avx2.h, with one more round of merges, by quarters of the registers. */
 static inline vec vec_sums(const vec rows[WDT_LANES])
 {
     vec pairs[8], fours[4], eights[2];

@@ -1,7 +1,7 @@
 /* One position's queries against rows of keys and values: the step for a vector unit.
  *
- * The steps are those of ../attend.c. Rows come CHUNK at a time, float32 or float16, each loaded (and converted) once for
- * up to four query heads:
+ * The steps are those of ../attend.c. Rows come CHUNK at a time, float32 or float16, each loaded (and converted) once
+ * for up to four query heads:
  *
  *   score    vecs lie along the dimensions; WDT_LANES sums, (a row and a head each), are added up by one transposition,
  *            and their vec of scores has row-major lanes: lane = row * H + head

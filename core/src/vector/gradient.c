@@ -7,16 +7,18 @@
  *   add        dq += sum over columns of ds * key
  *   scatter    d key += ds * q, d value += p * g, into the column's rows
  *
- * Where the forward pass reads a column, scatter writes to the same place of a second set of layouts: a tile's columns are
- * found twice, once in the rows and once in their gradients. The rings of gradients are added to the pairs when their
- * blocks leave, and at the end everything goes back to rows [T, Hkv, D]. One thread, one order: the same bits always. */
+ * Where the forward pass reads a column, scatter writes to the same place of a second set of layouts: a tile's columns
+ * are found twice, once in the rows and once in their gradients. The rings of gradients are added to the pairs when
+ * their blocks leave, and at the end everything goes back to rows [T, Hkv, D]. One thread, one order: always the same
+ * bits. */
 #include "table.h"
 #include "tile.h"
 
 #include "../window.h"
 
-/* Floats between the regions of scratch that are read and written together. Their sizes are multiples of 4 KiB for common
- * heads; without this, loads from one would seem, by their last 12 address bits, to wait for stores to the other. */
+/* Floats between the regions of scratch that are read and written together. Their sizes are multiples of 4 KiB for
+ * common heads; without this, loads from one would seem, by their last 12 address bits, to wait for stores to the
+ * other. */
 #define APART (19 * 16)
 
 /* A second set of layouts, for d_keys and d_values. */
@@ -34,7 +36,8 @@ static size_t layout_floats(const wdt_head *head, ptrdiff_t T)
 {
     const size_t blocks = wdt_sum((size_t)tile_count(head, T), wdt_product(near_slots(head, T), 2));
     const size_t means = wdt_product((size_t)wdt_block_count(head, T), 2);
-    return wdt_sum(wdt_product(blocks, (size_t)block_floats(head->head_dim)), wdt_product(means, (size_t)head->head_dim));
+    const size_t D = (size_t)head->head_dim, block = (size_t)block_floats(head->head_dim);
+    return wdt_sum(wdt_product(blocks, block), wdt_product(means, D));
 }
 
 /* The prepared rows and their ring, the same again for gradients, a tile's lanes, and room between them. */
@@ -82,8 +85,8 @@ WDT_INLINE void scatter_columns(const column *columns, int which, int apart, int
     }
 }
 
-/* Neighbouring diagonals overlap in memory but for one position, and a load from what was just stored has to wait for it.
- * So they are taken WDT_LANES apart. */
+/* Neighbouring diagonals overlap in memory but for one position, and a load from what was just stored has to wait for
+ * it. So they are taken WDT_LANES apart. */
 WDT_INLINE void scatter_diagonals(const chunk *to, int which, int H, const float *weights, const float *x, ptrdiff_t D)
 {
     for (int first = 0; first < WDT_LANES; first++) {

@@ -7,9 +7,9 @@
  *   window [blocks][D], keys      line d of block b: dimension d of the rows of block b and of block b + 1
  *          [blocks][D], values
  *
- * Pairs are the whole sequence, shared by all threads. They serve distances that are a multiple of WDT_LANES. A window is
- * one thread's copy of the part around the tile that it is at, each row twice, so that WDT_LANES rows from any position
- * on are one load from one line (with 8 lanes a cache line), never two; it stays in the first-level cache.
+ * Pairs are the whole sequence, shared by all threads. They serve distances that are a multiple of WDT_LANES. A window
+ * is one thread's copy of the part around the tile that it is at, each row twice, so that WDT_LANES rows from any
+ * position on are one load from one line (with 8 lanes a cache line), never two; it stays in the first-level cache.
  *
  * Positions outside the sequence are zeros. */
 #ifndef WDT_LAYOUT_H
@@ -75,8 +75,8 @@ static __attribute__((noinline, unused)) void load_some_lanes(const float *x, la
     }
 }
 
-static __attribute__((noinline, unused)) void store_some_lanes(const float *from, ptrdiff_t step, vec factor, ptrdiff_t n,
-                                                               lane_rows rows, float *x)
+static __attribute__((noinline, unused)) void store_some_lanes(const float *from, ptrdiff_t step, vec factor,
+                                                               ptrdiff_t n, lane_rows rows, float *x)
 {
     vec lanes[WDT_LANES];
     for (ptrdiff_t j = 0; j < WDT_LANES; j++) {
@@ -90,8 +90,8 @@ static __attribute__((noinline, unused)) void store_some_lanes(const float *from
     }
 }
 
-/* The first WDT_LANES of the n dimensions of the rows at x, or as many as there are, transposed: lane l of to[j * step] is
- * dimension j of row l. Rows that are not there are zeros. */
+/* The first WDT_LANES of the n dimensions of the rows at x, or as many as there are, transposed: lane l of to[j * step]
+ * is dimension j of row l. Rows that are not there are zeros. */
 WDT_INLINE void load_lanes(const float *x, lane_rows rows, ptrdiff_t n, float *to, ptrdiff_t step)
 {
     if (rows.present != WDT_ALL_LANES || n < WDT_LANES) {

@@ -18,8 +18,8 @@
  *      (layout.h), so that one load brings dimension d of all lanes' rows. The only lanes without work are those where
  *      the sequence begins or ends.
  *   2. Globals and landmarks are shared rows: lane l needs the same row j, which is broadcast. Queries that end in the
- *      same block see the same landmarks; causal tiles begin one position early (.., 7 .. 14, 15 .. 22, ..), so that with
- *      a block_size that is a multiple of WDT_LANES all lanes of a tile do.
+ *      same block see the same landmarks; causal tiles begin one position early (.., 7 .. 14, 15 .. 22, ..), so that
+ *      with a block_size that is a multiple of WDT_LANES all lanes of a tile do.
  *
  * The columns are taken CHUNK at a time, each chunk in three passes:
  *
@@ -27,12 +27,12 @@
  *   weigh    the running maximum of each lane, exp, the running sum
  *   add      sum over columns of weight * value[d]: for a few d and all heads at once, in registers over all columns
  *
- * Score and add are small matrix products without a horizontal sum: lanes stay apart from load to store. A chunk's scores
- * stay in the first-level cache and are all that is ever written down of the score matrix.
+ * Score and add are small matrix products without a horizontal sum: lanes stay apart from load to store. A chunk's
+ * scores stay in the first-level cache and are all that is ever written down of the score matrix.
  *
- * A lane that must not see a column (its `lanes` bit is 0: before the sequence, not this lane's landmark) gets a score of
- * minus infinity, and so a weight of exactly 0. Tiles depend on nothing but their inputs, so that cutting the sequence
- * into shares changes no bit. Other files that build on the tile: gradient.c. */
+ * A lane that must not see a column (its `lanes` bit is 0: before the sequence, not this lane's landmark) gets a score
+ * of minus infinity, and so a weight of exactly 0. Tiles depend on nothing but their inputs, so that cutting the
+ * sequence into shares changes no bit. Other files that build on the tile: gradient.c. */
 #include "table.h"
 #include "tile.h"
 

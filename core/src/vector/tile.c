@@ -106,7 +106,7 @@ static float *writable(const float *row)
 static uint32_t lanes_of_global(const wdt_head *head, ptrdiff_t g, ptrdiff_t first, ptrdiff_t T)
 {
     uint32_t lanes = 0;
-    if (first - g >= WDT_LANES && first - g > head->window) { /* behind all windows: at most one is a power of two away */
+    if (first - g >= WDT_LANES && first - g > head->window) { /* behind all windows: at most one a power of two away */
         const unsigned long long farthest = (unsigned long long)(first - g + WDT_LANES - 1);
         const ptrdiff_t power = (ptrdiff_t)1 << (63 - __builtin_clzll(farthest));
         return WDT_ALL_LANES & ~(head->log_stride ? lanes_within(first, g + power, g + power + 1) : 0);
@@ -213,12 +213,14 @@ void tile_load(const wdt_window *window, const tile *tile, const float *x, int h
     const lane_rows rows = {Hq * D, tile->queries};
     for (int k = 0; k < H; k++) {
         for (ptrdiff_t d = 0; d < D; d += WDT_LANES) {
-            load_lanes(x + (tile->first * Hq + h + k) * D + d, rows, D - d, lanes + (d * H + k) * WDT_LANES, H * WDT_LANES);
+            load_lanes(x + (tile->first * Hq + h + k) * D + d, rows, D - d, lanes + (d * H + k) * WDT_LANES,
+                       H * WDT_LANES);
         }
     }
 }
 
-void tile_store(const wdt_window *window, const tile *tile, const float *lanes, const vec *factors, int h, int H, float *x)
+void tile_store(const wdt_window *window, const tile *tile, const float *lanes, const vec *factors, int h, int H,
+                float *x)
 {
     const ptrdiff_t Hq = window->head->q_heads, D = window->head->head_dim;
     const lane_rows rows = {Hq * D, tile->queries};

@@ -30,16 +30,16 @@ static inline prepared prepared_of(const wdt_head *head, ptrdiff_t T, void *memo
     return (prepared){at, at + pairs, at + pairs + wdt_block_count(head, T) * D};
 }
 
-/* How many blocks before a tile's own (and after it, if not causal) the diagonals reach that are not in pairs: the window,
- * and strides of less than WDT_LANES. */
+/* How many blocks before a tile's own (and after it, if not causal) the diagonals reach that are not in pairs: the
+ * window, and strides of less than WDT_LANES. */
 static inline ptrdiff_t near_blocks(const wdt_head *head, ptrdiff_t T)
 {
     const ptrdiff_t window = head->dense || head->window > T ? T : head->window;
     return window < WDT_LANES ? 1 : (window - 1) / WDT_LANES + 1;
 }
 
-/* The window layout of what a tile sees near it: a ring of blocks that moves with the tiles, just large enough, so that it
- * stays in the first-level cache. */
+/* The window layout of what a tile sees near it: a ring of blocks that moves with the tiles, just large enough, so that
+ * it stays in the first-level cache. */
 typedef struct near {
     ptrdiff_t begin, end;  /* blocks held, counted as tiles are; at most `slots` */
     ptrdiff_t slots, slot; /* of the ring; where block `end` will go */
@@ -134,7 +134,8 @@ void tile_collect(const wdt_window *window, const prepared *rows, const near *ne
 void tile_load(const wdt_window *window, const tile *tile, const float *x, int h, int H, float *lanes);
 
 /* The reverse of tile_load(), where the tile has queries, times factors [H]. */
-void tile_store(const wdt_window *window, const tile *tile, const float *lanes, const vec *factors, int h, int H, float *x);
+void tile_store(const wdt_window *window, const tile *tile, const float *lanes, const vec *factors, int h, int H,
+                float *x);
 
 /* Columns begin .. begin + CHUNK - 1 of the tile, or as many as there are. */
 void chunk_collect(const tile *tile, const wdt_head *head, ptrdiff_t begin, chunk *chunk);
@@ -147,6 +148,7 @@ void chunk_mask(const chunk *chunk, int H, float *scores);
 
 /* sums [D][H][WDT_LANES] = sums * rescale [H] + sum over columns of weights [n][H][WDT_LANES] * their `which` rows.
  * Without rescale the sums begin at zero. */
-void chunk_add(const chunk *chunk, int which, const float *weights, ptrdiff_t D, int H, const vec *rescale, float *sums);
+void chunk_add(const chunk *chunk, int which, const float *weights, ptrdiff_t D, int H, const vec *rescale,
+               float *sums);
 
 #endif
