@@ -93,8 +93,7 @@ static inline void attend_rows(const float *q, float scale, int D, const wdt_row
     }
 }
 
-/* Landmarks are always float32; `half` is a constant in each call, so that the compiler makes a loop for either dtype.
- * */
+/* Landmarks are always float32; `half` is a constant in each call, so that there is a loop for either dtype. */
 float wdt_attend(const float *q, int D, const wdt_rows *token_rows, const wdt_candidates *tokens,
                  const wdt_rows *landmark_rows, const wdt_candidates *landmarks, float *out)
 {

@@ -5,8 +5,7 @@
 #include "half.h"
 #include "wdt_attention.h"
 
-/* 1 for what is beyond +-limit. Without its sign bit, a float's bits are in its order as an integer's, NaN above all.
- * */
+/* 1 for what is beyond +-limit. Without the sign bit, a float's bits as an integer are in its order, NaN above all. */
 static inline int32_t wdt_is_beyond(float x, int32_t limit)
 {
     return (int32_t)(wdt_float_bits(x) & 0x7FFFFFFFu) > limit;

@@ -3,16 +3,18 @@
  * used by many queries, and every vec is full.
  *
  * A tile is WDT_LANES neighbouring query positions, one a lane, and up to four query heads that read the same keys. Its
- * candidates are columns: what all lanes look at together. With 8 lanes, a window of 5 and queries at i = 16 .. 23,
+ * candidates are columns: what all lanes look at together. With 8 lanes, a window of 5 and queries at i = 15 .. 22,
  * in the matrix of queries and keys:
  *
- *                key  0                    11 12 13 14 15 16 17 18 19 20 21 22 23
- *   query i = 16      g       s        .   5  4  3  2  1  0
- *             17      g          s        .   5  4  3  2  1  0               a digit is the offset i - key:
- *             18      g             s        .   5  4  3  2  1  0           one column per digit, a diagonal
- *             19      g                s        .   5  4  3  2  1  0
- *             ...                                                           s: a column 8 (16, 32, ...) back
- *             23      g                      s           .  5  4  3  2  1  0    g: a global token, the same row for all
+ *                  key  0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1 2
+ *   query i = 15      g . . . . . . s . . 5 4 3 2 1 0                 a digit is the offset i - key:
+ *             16      s . . . . . . . s . . 5 4 3 2 1 0               one column each, a diagonal
+ *             17      g s . . . . . . . s . . 5 4 3 2 1 0
+ *             18      g . s . . . . . . . s . . 5 4 3 2 1 0           s: columns 8 and 16 back
+ *             19      g . . s . . . . . . . s . . 5 4 3 2 1 0
+ *             20      g . . . s . . . . . . . s . . 5 4 3 2 1 0       g: a global token, one row for all
+ *             21      g . . . . s . . . . . . . s . . 5 4 3 2 1 0
+ *             22      g . . . . . s . . . . . . . s . . 5 4 3 2 1 0
  *
  *   1. Window and log-stride are diagonals: lane l needs row p + l, for one p a column. The keys lie transposed
  *      (layout.h), so that one load brings dimension d of all lanes' rows. The only lanes without work are those where
