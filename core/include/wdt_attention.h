@@ -28,7 +28,8 @@ extern "C" {
 #define WDT_MAX_EXTENT (1 << 30)   /* of window, block_size, head_dim, heads and global tokens */
 
 /* Inputs beyond this are refused as infinity is: by callers with wdt_first_unusable(), by a model of its activations.
- * No measurement comes near it, and within it no score, sum or mean of this file overflows: finite in, finite out. */
+ * No measurement comes near it, and within it no score, sum or mean of a window pass or a step overflows: finite in, finite out.
+ * In a gradient, products of three inputs can. */
 #define WDT_MAX_VALUE 1e12f
 
 /* The head of the AETHER model, and what a blob without a pattern record runs with. */
@@ -135,7 +136,7 @@ size_t wdt_cache_bytes(const wdt_head *head, ptrdiff_t capacity, int half);
  * and does not have to clear. WDT_E_CONFIG: an invalid or non-causal head, or capacity <= 0. */
 wdt_status wdt_cache_init(wdt_cache *cache, const wdt_head *head, ptrdiff_t capacity, int half, void *memory);
 
-/* Makes `copy` a cache of `capacity` tokens, at least cache->length, that holds what `cache` holds. `memory` is of
+/* Makes `copy` a cache of `capacity` tokens, at least 1 and cache->length, that holds what `cache` holds. `memory` is of
  * wdt_cache_copy_bytes() and need not be cleared. Takes time in proportion to what is held. */
 size_t wdt_cache_copy_bytes(const wdt_cache *cache, ptrdiff_t capacity);
 void wdt_cache_copy(wdt_cache *copy, const wdt_cache *cache, ptrdiff_t capacity, void *memory);

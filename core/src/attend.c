@@ -21,10 +21,10 @@ typedef struct softmax_state {
 
 #define LANES 8 /* partial sums of a dot product: enough for any vector unit, and kinder to rounding than one */
 
-static float dot(const float *a, const float *b, int n)
+float wdt_dot(const float *a, const float *b, ptrdiff_t n)
 {
     float lane[LANES] = {0};
-    int d = 0;
+    ptrdiff_t d = 0;
     for (; d + LANES <= n; d += LANES) {
         for (int l = 0; l < LANES; l++) {
             lane[l] += a[d + l] * b[d + l];
@@ -75,7 +75,7 @@ static inline void attend_row(const float *q, float scale, int D, const wdt_rows
     } else {
         const float *key = (const float *)rows->keys + j * rows->stride;
         const float *value = (const float *)rows->values + j * rows->stride;
-        const float weight = weigh(softmax, dot(q, key, D) * scale, out, D);
+        const float weight = weigh(softmax, wdt_dot(q, key, D) * scale, out, D);
         for (int d = 0; d < D; d++) {
             out[d] += weight * value[d];
         }

@@ -4,12 +4,15 @@
 
 #include "wdt_attention.h"
 
-/* Rows of one key/value head: row j starts `j * stride` elements after `data`. */
+/* Rows of one key/value head: row j of either starts `j * stride` elements after its pointer. */
 typedef struct wdt_rows {
     const void *keys, *values; /* float32, or float16 with `half` */
     ptrdiff_t stride;          /* elements */
     int half;
 } wdt_rows;
+
+/* a . b, of n numbers each, in the order of summation that scores have in the window pass and its gradient alike. */
+float wdt_dot(const float *a, const float *b, ptrdiff_t n);
 
 /* out [D] = softmax over tokens and landmarks together of q [D] . key / sqrt(D), times their values. There is at least
  * one candidate. out overlaps neither q nor the rows. Returns the log of the softmax's sum of exp(score). */

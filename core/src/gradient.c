@@ -15,6 +15,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "attend.h"
 #include "checked.h"
 #include "window.h"
 
@@ -40,22 +41,14 @@ size_t wdt_gradient_bytes(const wdt_head *head, ptrdiff_t T)
     return wdt_product(row, (size_t)wdt_block_count(head, T));
 }
 
-static float dot(const float *a, const float *b, ptrdiff_t D)
-{
-    float sum = 0.0f;
-    for (ptrdiff_t d = 0; d < D; d++) {
-        sum += a[d] * b[d];
-    }
-    return sum;
-}
-
+/* p is at most 1. Of scores so large that they have no digit left behind the point, rounding could make it anything. */
 static void through_row(const query *query, const rows *rows, ptrdiff_t j)
 {
     const ptrdiff_t at = j * rows->stride;
     const float *const key = rows->keys + at, *const value = rows->values + at;
     float *const d_key = rows->d_keys + at, *const d_value = rows->d_values + at;
-    const float p = expf(dot(query->q, key, query->D) * query->scale - query->log_sum);
-    const float ds = p * (dot(query->d_out, value, query->D) - query->delta) * query->scale;
+    const float p = expf(fminf(wdt_dot(query->q, key, query->D) * query->scale - query->log_sum, 0.0f));
+    const float ds = p * (wdt_dot(query->d_out, value, query->D) - query->delta) * query->scale;
     for (ptrdiff_t d = 0; d < query->D; d++) {
         query->dq[d] += ds * key[d];
         d_key[d] += ds * query->q[d];
@@ -63,6 +56,7 @@ static void through_row(const query *query, const rows *rows, ptrdiff_t j)
     }
 }
 
+/* p is at most 1. Of scores so large that they have no digit left behind the point, rounding could make it anything. */
 static void through_rows(const query *query, const rows *rows, const wdt_candidates *candidates)
 {
     for (ptrdiff_t j = candidates->begin; j < candidates->end; j++) {
@@ -102,7 +96,7 @@ void wdt_gradient(const wdt_window *window, const float *d_out, float *dq, float
                 .d_out = d_out + row * D,
                 .dq = dq + row * D,
                 .log_sum = window->log_sum[row],
-                .delta = dot(d_out + row * D, window->out + row * D, D),
+                .delta = wdt_dot(d_out + row * D, window->out + row * D, D),
                 .scale = 1.0f / sqrtf((float)D),
                 .D = D,
             };

@@ -39,6 +39,12 @@ static wdt_head random_head(void)
     for (int32_t g = 0; g < head.n_global_tokens; g++) {
         head.global_tokens[g] = 7 * g + (int32_t)draw(7);
     }
+    if (draw(4) == 0) { /* around the widths of vectors and registers */
+        head.q_heads = head.kv_heads * (1 + (int32_t)draw(9));
+        head.head_dim = 1 + (int32_t)draw(70);
+        head.window = (int32_t)draw(100);
+        head.block_size = 1 + (int32_t)draw(40);
+    }
     head.dense = draw(5) == 0;
     head.causal = draw(3) != 0;
     head.log_stride = draw(4) != 0;

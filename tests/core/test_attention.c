@@ -114,7 +114,8 @@ static void a_copy_holds_the_same_in_any_room(void)
         const int half = (int)draw(2);
         const ptrdiff_t held = (ptrdiff_t)draw(30), room = held + 1 + (ptrdiff_t)draw(9);
         const size_t query = (size_t)(head.q_heads * head.head_dim), key = (size_t)(head.kv_heads * head.head_dim);
-        float *q = random_floats(query), *k = random_floats(key), *out = random_floats(query), *again = random_floats(query);
+        float *q = random_floats(query), *k = random_floats(key);
+        float *out = random_floats(query), *again = random_floats(query);
         wdt_cache cache, copy;
         void *memory = malloc(wdt_cache_bytes(&head, 40, half));
         CHECK(wdt_cache_init(&cache, &head, 40, half, memory) == WDT_OK);
@@ -168,6 +169,14 @@ static void float16_rounds_and_refuses(void)
 
 static void unusable_numbers_are_found(void)
 {
+    const size_t places[] = {0, 1, 254, 255, 256, 257, 511, 512, 599};
+    float limits[600] = {WDT_MAX_VALUE, -WDT_MAX_VALUE};
+    CHECK(wdt_first_unusable(limits, 600) == -1);
+    for (size_t p = 0; p < sizeof places / sizeof *places; p++) {
+        float numbers[600] = {0};
+        numbers[places[p]] = nextafterf(p % 2 ? WDT_MAX_VALUE : -WDT_MAX_VALUE, p % 2 ? INFINITY : -INFINITY);
+        CHECK(wdt_first_unusable(numbers, 600) == (ptrdiff_t)places[p]);
+    }
     for (size_t n = 0; n < 600; n += 1 + draw(60)) {
         float *x = random_floats(n);
         CHECK(wdt_first_unusable(x, n) == -1);
@@ -188,7 +197,7 @@ int main(void)
         CHECK(wdt_use_instruction_set(names[set]) == WDT_OK && strcmp(wdt_instruction_set(), names[set]) == 0);
         for (int round = 0; round < 300; round++) {
             const wdt_head head = random_head();
-            const ptrdiff_t T = 1 + (ptrdiff_t)draw(60);
+            const ptrdiff_t T = 1 + (ptrdiff_t)draw(draw(5) ? 60 : 200); /* beyond a chunk of a step's candidates too */
             each_candidate_comes_once(&head, T);
             step_equals_forward(&head, T, 0);
             step_equals_forward(&head, T, 1);
@@ -197,8 +206,8 @@ int main(void)
         far_positions_do_not_overflow();
         float16_rounds_and_refuses();
         a_copy_holds_the_same_in_any_room();
+        unusable_numbers_are_found();
     }
     CHECK(wdt_use_instruction_set("abacus") == WDT_E_CONFIG);
-    unusable_numbers_are_found();
     return 0;
 }

@@ -45,7 +45,8 @@ size_t WDT_NAME(backward_bytes)(const wdt_head *head, ptrdiff_t T)
 {
     const size_t lanes = wdt_product((size_t)head->head_dim, 3 * MAX_HEADS * WDT_LANES);
     const size_t floats = wdt_sum(wdt_product(layout_floats(head, T), 2), lanes);
-    return wdt_sum(wdt_product(floats, sizeof(float)), 4 * WDT_ALIGNMENT + 2 * APART * sizeof(float));
+    const size_t fixed = 2 * sizeof(tile) + 5 * WDT_ALIGNMENT + 2 * APART * sizeof(float);
+    return wdt_sum(wdt_product(floats, sizeof(float)), fixed);
 }
 
 /* ------------------------------------------------------------------------------------------------------- scatter */
@@ -101,7 +102,7 @@ WDT_INLINE void scatter_diagonals(const chunk *to, int which, int H, const float
     }
 }
 
-/* Shared rows at once, of two vecs of dimensions each. */
+/* Shared rows at once, of two vecs of dimensions each, whatever H is. */
 #define SHARED(H) (WDT_ACCUMULATORS / 2 < 8 ? WDT_ACCUMULATORS / 2 : 8)
 
 /* Where a tile's queries lie in x [T, Hq, D]: lane 0's first head, which may not be there, and the lanes that are. */
@@ -218,7 +219,8 @@ WDT_INLINE void weigh_heads(int n, int H, float scale, const float *log_sums, co
         WDT_UNROLL
         for (int h = 0; h < H; h++) {
             float *const score = scores + (c * H + h) * WDT_LANES, *const slope = ds + (c * H + h) * WDT_LANES;
-            const vec p = vec_exp(vec_sub(vec_load(score), log_sum[h]));
+            const vec below = vec_max(vec_sub(log_sum[h], vec_load(score)), vec_set1(0.0f)); /* p is at most 1 */
+            const vec p = vec_exp(vec_sub(vec_set1(0.0f), below));
             const vec centered = vec_mul(vec_sub(vec_load(slope), mean[h]), vec_set1(scale));
             vec_store(score, p);
             vec_store(slope, vec_mul(p, centered));
@@ -359,15 +361,15 @@ void WDT_NAME(backward)(const wdt_window *window, const float *d_out, float *dq,
     const prepared rows = prepared_of(head, T, scratch);
     near near = near_begin(head, T, 0, rings);
     gradients gradients = {prepared_of(head, T, second), near_begin(head, T, 0, rings + ring + APART)};
-    tile from, to;
+    tile *const from = (tile *)align_up(own + 3 * tile_size), *const to = from + 1;
     for (ptrdiff_t t = 0; t < tiles; t++) {
         near_move(window, &rows, t, &near);
         move_gradients(&near, tiles, D, &gradients);
-        tile_collect(window, &rows, &near, t, &from);
-        tile_collect(&gradient_window, &gradients.rows, &gradients.near, t, &to);
+        tile_collect(window, &rows, &near, t, from);
+        tile_collect(&gradient_window, &gradients.rows, &gradients.near, t, to);
         for (int taken = 0, H; taken < group; taken += H) {
             H = tile_heads(group, taken);
-            through_tile(window, &from, &to, window->kv_head * group + taken, H, d_out, dq, &lanes);
+            through_tile(window, from, to, window->kv_head * group + taken, H, d_out, dq, &lanes);
         }
     }
     while (gradients.near.begin < gradients.near.end) {

@@ -48,12 +48,12 @@ size_t WDT_NAME(prepared_bytes)(const wdt_head *head, ptrdiff_t T)
     return wdt_sum(wdt_product(floats, sizeof(float)), WDT_ALIGNMENT);
 }
 
-/* A tile's queries and sums, and the ring of what it sees near it. */
+/* A tile, its queries and sums, and the ring of what it sees near it. */
 size_t WDT_NAME(scratch_bytes)(const wdt_head *head, ptrdiff_t T)
 {
     const size_t lanes = wdt_product((size_t)head->head_dim, 2 * MAX_HEADS * WDT_LANES);
     const size_t ring = wdt_product(wdt_product(near_slots(head, T), 2), (size_t)block_floats(head->head_dim));
-    return wdt_sum(wdt_product(wdt_sum(lanes, ring), sizeof(float)), WDT_ALIGNMENT);
+    return wdt_sum(wdt_product(wdt_sum(lanes, ring), sizeof(float)), sizeof(tile) + 2 * WDT_ALIGNMENT);
 }
 
 /* Lays rows of x [T, Hkv, D] out as half of the pairs, from `to` on: blocks [first, last). */
@@ -221,15 +221,15 @@ void WDT_NAME(attend_window)(const wdt_window *window, int share, int shares, vo
     const ptrdiff_t tiles = tile_count(head, window->T);
     const prepared rows = prepared_of(head, window->T, window->prepared);
     const ptrdiff_t begin = wdt_share_begin(tiles, share, shares), end = wdt_share_begin(tiles, share + 1, shares);
-    float *const own = align_up(scratch), *const ring = own + 2 * MAX_HEADS * head->head_dim * WDT_LANES;
+    tile *const now = (tile *)align_up(scratch); /* too large for the stack of a small thread */
+    float *const own = align_up(now + 1), *const ring = own + 2 * MAX_HEADS * WDT_LANES * (ptrdiff_t)head->head_dim;
     near near = near_begin(head, window->T, begin, ring);
-    tile tile;
     for (ptrdiff_t t = begin; t < end; t++) {
         near_move(window, &rows, t, &near);
-        tile_collect(window, &rows, &near, t, &tile);
+        tile_collect(window, &rows, &near, t, now);
         for (int taken = 0, H; taken < group; taken += H) {
             H = tile_heads(group, taken);
-            attend_tile(window, &tile, window->kv_head * group + taken, H, own);
+            attend_tile(window, now, window->kv_head * group + taken, H, own);
         }
     }
 }

@@ -85,8 +85,8 @@ typedef struct tile {
     ptrdiff_t p_last, window;
     int n_strides, n_shared;
     ptrdiff_t n; /* columns in all */
-    column strides[2 * WDT_INDEX_BITS];
-    column shared[WDT_MAX_GLOBAL_TOKENS + WDT_LANES * (2 * WDT_INDEX_BITS + 2)];
+    column strides[2 * WDT_INDEX_BITS]; /* each power of two, back and ahead */
+    column shared[WDT_MAX_GLOBAL_TOKENS + WDT_LANES * (2 * WDT_INDEX_BITS + 2)]; /* landmarks: the same for each lane */
 } tile;
 
 /* Some of a tile's columns, diagonals first. */
