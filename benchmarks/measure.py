@@ -20,17 +20,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table as RichTable
 
 import wifi_densepose_temporal
 from wifi_densepose_temporal import _core
+from wifi_densepose_temporal.arrays import Floats
 from wifi_densepose_temporal.config import TemporalHeadConfig
-from wifi_densepose_temporal.speedup import machine
+from wifi_densepose_temporal.speedup import HEADS, machine
 
 Result = dict[str, Any]
-Floats = NDArray[np.float32]
 
 #: The fewest samples of a call; of one that takes longer than LONG_S, once its budget is spent.
 MIN_SAMPLES, MIN_LONG_SAMPLES = 20, 5
@@ -39,8 +38,7 @@ LONG_S = 0.1
 #: A sample is so many calls that it takes about this long: much more than reading the clock.
 SAMPLE_S = 300e-6
 
-MQA = TemporalHeadConfig.default_aether()
-MHA = TemporalHeadConfig("sparse_gqa", q_heads=4, kv_heads=4, head_dim=32, window=16, block_size=32)
+MQA, MHA = HEADS["aether"], HEADS["bench"]
 
 
 def nothing() -> None:

@@ -94,8 +94,8 @@ static inline void attend_rows(const float *q, float scale, int D, const wdt_row
 }
 
 /* Landmarks are always float32; `half` is a constant in each call, so that there is a loop for either dtype. */
-float wdt_attend(const float *q, int D, const wdt_rows *token_rows, const wdt_candidates *tokens,
-                 const wdt_rows *landmark_rows, const wdt_candidates *landmarks, float *out)
+void wdt_attend(const float *q, int D, const wdt_rows *token_rows, const wdt_candidates *tokens,
+                const wdt_rows *landmark_rows, const wdt_candidates *landmarks, float *out, float *log_sum)
 {
     const float scale = 1.0f / sqrtf((float)D);
     softmax_state softmax = {-INFINITY, 0.0f};
@@ -110,5 +110,7 @@ float wdt_attend(const float *q, int D, const wdt_rows *token_rows, const wdt_ca
     for (int d = 0; d < D; d++) {
         out[d] *= inverse;
     }
-    return softmax.largest + logf(softmax.sum);
+    if (log_sum) {
+        *log_sum = softmax.largest + logf(softmax.sum);
+    }
 }

@@ -15,8 +15,9 @@ typedef struct wdt_rows {
 float wdt_dot(const float *a, const float *b, ptrdiff_t n);
 
 /* out [D] = softmax over tokens and landmarks together of q [D] . key / sqrt(D), times their values. There is at least
- * one candidate. out overlaps neither q nor the rows. Returns the log of the softmax's sum of exp(score). */
-float wdt_attend(const float *q, int D, const wdt_rows *token_rows, const wdt_candidates *tokens,
-                 const wdt_rows *landmark_rows, const wdt_candidates *landmarks, float *out);
+ * one candidate. out overlaps neither q nor the rows. log_sum, if not NULL, receives the log of the softmax's sum of
+ * exp(score). */
+void wdt_attend(const float *q, int D, const wdt_rows *token_rows, const wdt_candidates *tokens,
+                const wdt_rows *landmark_rows, const wdt_candidates *landmarks, float *out, float *log_sum);
 
 #endif

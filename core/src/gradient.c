@@ -56,7 +56,6 @@ static void through_row(const query *query, const rows *rows, ptrdiff_t j)
     }
 }
 
-/* p is at most 1. Of scores so large that they have no digit left behind the point, rounding could make it anything. */
 static void through_rows(const query *query, const rows *rows, const wdt_candidates *candidates)
 {
     for (ptrdiff_t j = candidates->begin; j < candidates->end; j++) {

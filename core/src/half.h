@@ -43,6 +43,12 @@ static inline float wdt_half_to_float(uint16_t half)
     return sign ? -magnitude : magnitude;
 }
 
+/* Number `at` of an array in either dtype. */
+static inline float wdt_number_at(const void *numbers, int half, ptrdiff_t at)
+{
+    return half ? wdt_half_to_float(((const uint16_t *)numbers)[at]) : ((const float *)numbers)[at];
+}
+
 static inline uint16_t wdt_float_to_half(float x)
 {
     const uint32_t bits = wdt_float_bits(x), sign = bits >> 16 & 0x8000u, rest = bits & 0x7FFFFFFFu;

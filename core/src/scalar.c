@@ -49,11 +49,8 @@ static void attend_window(const wdt_window *window, int share, int shares, void 
         wdt_landmark_candidates(head, i, T, &landmarks);
         for (ptrdiff_t h = window->kv_head * group; h < (window->kv_head + 1) * group; h++) {
             const ptrdiff_t query = i * Hq + h;
-            const float log_sum = wdt_attend(window->q + query * D, (int)D, &token_rows, &tokens, &landmark_rows,
-                                             &landmarks, window->out + query * D);
-            if (window->log_sum) {
-                window->log_sum[query] = log_sum;
-            }
+            wdt_attend(window->q + query * D, (int)D, &token_rows, &tokens, &landmark_rows, &landmarks,
+                       window->out + query * D, window->log_sum ? window->log_sum + query : NULL);
         }
     }
 }
@@ -62,7 +59,8 @@ static void attend(const float *q, int heads, int D, const wdt_rows *token_rows,
                    const wdt_rows *landmark_rows, const wdt_candidates *landmarks, float *out)
 {
     for (int h = 0; h < heads; h++) {
-        wdt_attend(q + (ptrdiff_t)h * D, D, token_rows, tokens, landmark_rows, landmarks, out + (ptrdiff_t)h * D);
+        const ptrdiff_t at = (ptrdiff_t)h * D;
+        wdt_attend(q + at, D, token_rows, tokens, landmark_rows, landmarks, out + at, NULL);
     }
 }
 
@@ -70,8 +68,7 @@ static void add_product(const float *x, const void *W, int half, int32_t n_in, i
 {
     for (ptrdiff_t i = 0; i < n_in; i++) {
         for (ptrdiff_t j = 0; j < n_out; j++) {
-            const ptrdiff_t at = i * n_out + j;
-            y[j] += x[i] * (half ? wdt_half_to_float(((const uint16_t *)W)[at]) : ((const float *)W)[at]);
+            y[j] += x[i] * wdt_number_at(W, half, i * n_out + j);
         }
     }
 }

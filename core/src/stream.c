@@ -12,11 +12,6 @@
 
 #define ALIGNMENT 16u /* of each part of the memory, so that it suits any type */
 
-static float element(const void *weights, int half, ptrdiff_t at)
-{
-    return half ? wdt_half_to_float(((const uint16_t *)weights)[at]) : ((const float *)weights)[at];
-}
-
 static const void *skip(const void *weights, int half, ptrdiff_t count)
 {
     return (const char *)weights + (size_t)count * wdt_number_bytes(half);
@@ -26,7 +21,7 @@ static const void *skip(const void *weights, int half, ptrdiff_t count)
 static void affine(const float *x, const void *W, const void *bias, int half, int32_t n_in, int32_t n_out, float *y)
 {
     for (int32_t j = 0; j < n_out; j++) {
-        y[j] = bias ? element(bias, half, j) : 0.0f;
+        y[j] = bias ? wdt_number_at(bias, half, j) : 0.0f;
     }
     wdt_kernels_in_use()->add_product(x, W, half, n_in, n_out, y);
 }

@@ -5,17 +5,8 @@
 #include <stdlib.h>
 
 #include "check.h"
+#include "draw.h"
 #include "wdt_attention.h"
-
-static uint64_t state = 88172645463325252u;
-
-static uint32_t draw(uint32_t below)
-{
-    state ^= state << 13;
-    state ^= state >> 7;
-    state ^= state << 17;
-    return (uint32_t)(state >> 32) % below;
-}
 
 static float *random_floats(size_t n)
 {

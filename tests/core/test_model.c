@@ -4,20 +4,11 @@
 #include <string.h>
 
 #include "check.h"
+#include "draw.h"
 #include "wdt_kernels.h"
 #include "wdt_model.h"
 
 enum { D = 3, HQ = 4, HKV = 2, HEAD = 2, LAYERS = 2, CLASSES = 3, FEATURES = 6, HIDDEN = 7, INNER = 4, EMBED = 6 };
-
-static uint64_t state = 1181783497276652981u;
-
-static uint32_t draw(uint32_t below)
-{
-    state ^= state << 13;
-    state ^= state >> 7;
-    state ^= state << 17;
-    return (uint32_t)(state >> 33) % below;
-}
 
 /* A blob under construction. */
 static uint8_t bytes[8192];

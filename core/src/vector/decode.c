@@ -3,8 +3,8 @@
  * The steps are those of ../attend.c. Rows come CHUNK at a time, float32 or float16, each loaded (and converted) once
  * for up to four query heads:
  *
- *   score    vecs lie along the dimensions; WDT_LANES sums, (a row and a head each), are added up by one transposition,
- *            and their vec of scores has row-major lanes: lane = row * H + head
+ *   score    vecs lie along the dimensions; WDT_LANES sums (a row and a head each) are added up over their lanes at
+ *            once, and their vec of scores has row-major lanes: lane = row * H + head
  *   weigh    largest score, exp and sum, lane by lane, and then over the lanes of the same head
  *   add      vecs along the dimensions again: weight * value into sums in registers, over all rows of the chunk */
 #include "table.h"
@@ -49,8 +49,7 @@ WDT_INLINE vec load_dimensions(const void *row, int half, ptrdiff_t d, ptrdiff_t
         const uint16_t *const at = (const uint16_t *)row + d;
         return n < WDT_LANES ? vec_load_half_first(at, n) : vec_load_half(at);
     }
-    const float *const at = (const float *)row + d;
-    return n < WDT_LANES ? vec_load_first(at, n) : vec_load(at);
+    return load_row(row, d, d + n);
 }
 
 /* sums += q * key, for dimensions d .. d + n - 1: WDT_LANES / H rows' keys, each with H heads' queries. */

@@ -205,11 +205,7 @@ static void attend_tile(const wdt_window *window, const tile *tile, int h, int H
         chunk_dot(&chunk, KEYS, queries, D, H, 1.0f / sqrtf((float)D), scores);
         chunk_mask(&chunk, H, scores);
         weigh(scores, chunk.n, H, &softmax);
-        if (begin == 0) {
-            chunk_add(&chunk, VALUES, scores, D, H, NULL, sums);
-        } else {
-            chunk_add(&chunk, VALUES, scores, D, H, softmax.rescale, sums);
-        }
+        chunk_add(&chunk, VALUES, scores, D, H, begin == 0 ? NULL : softmax.rescale, sums);
     }
     finish(window, tile, h, H, sums, &softmax);
 }

@@ -44,8 +44,7 @@ WDT_INLINE void add_all_outputs(const float *x, const void *W, int half, ptrdiff
     }
     for (; j < n_out; j++) { /* fewer outputs than lanes are left: a classifier's few classes */
         for (ptrdiff_t i = 0; i < n_in; i++) {
-            const ptrdiff_t at = i * n_out + j;
-            y[j] += x[i] * (half ? wdt_half_to_float(((const uint16_t *)W)[at]) : ((const float *)W)[at]);
+            y[j] += x[i] * wdt_number_at(W, half, i * n_out + j);
         }
     }
 }
