@@ -73,8 +73,16 @@ class MissingExtraError(TemporalError, ImportError):
     """A feature whose optional dependency is not installed; the message names the extra."""
 
 
+class TrainingError(TemporalError, ArithmeticError):
+    """Training that diverged, or that cannot give what was asked of it."""
+
+
 class FormatError(TemporalError, ValueError):
     """A capture file of no known format, or with nothing in it that can be read."""
+
+
+class LeakageError(TemporalError, ValueError):
+    """A split in which a recording, or a value of what is held out, stands on two sides."""
 
 
 class FileError(TemporalError, OSError):

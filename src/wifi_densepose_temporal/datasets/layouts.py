@@ -1,0 +1,138 @@
+"""Folders of published data sets, told from the names of their files: one function a layout.
+
+How many people, days or recordings there are is nowhere written in, and what a layout's names do not say stays empty.
+Files of other names are left alone. No file is opened.
+
+    esp32-stability  D<day>/e<exercise>_<rx_tx or tx_rx>-x.npy, labels in ...-y.npy   doi 10.5281/zenodo.7991716
+    csi-har          <activity>/user_<person>_sample_<number>.csv                    doi 10.3390/s21217225
+    wiper81          p<person>_<A or B>.npz, empty<number>_<A or B>.npz              doi 10.1038/s41597-025-05804-0
+    espectre         <baseline or movement>_<chip>_<count>sc_<date>_<time>.npz       github.com/francescopace/espectre
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+
+from wifi_densepose_temporal.csi.clock import DEFAULT_RATE_HZ
+from wifi_densepose_temporal.datasets.manifest import MAX_RECORDINGS, Manifest, place
+from wifi_densepose_temporal.datasets.recording import Recording
+from wifi_densepose_temporal.errors import FileError, FormatError
+
+STABILITY_RATE_HZ = 100.0  # stated by its authors
+_STABILITY = re.compile(r"(D\d{1,6})/(e\d{1,6}_(?:rx_tx|tx_rx))-x\.npy", re.ASCII)
+_HAR = re.compile(r"([^/]+)/user_(\d{1,6})_sample_(\d{1,6})\.csv", re.ASCII)
+_WIPER = re.compile(r"((?:p|empty)\d{1,6})_([A-Z])\.npz", re.ASCII)
+_ESPECTRE = re.compile(r"(baseline|movement)_([a-z0-9]{1,20})_\d{1,4}sc_(\d{8})_(\d{6})\.npz", re.ASCII)
+
+
+def recognise(folder: Path) -> Manifest:
+    """The manifest of a folder of a known layout.
+
+    Raises:
+        FileError: the folder cannot be listed.
+        FormatError: the names are those of no layout, or of two.
+    """
+    root = folder.resolve()
+    try:
+        found = {name: made for name, layout in LAYOUTS.items() if (made := layout(root)) is not None}
+    except OSError as error:
+        raise FileError(f"cannot list {folder}: {error.strerror or error}; check its permissions") from None
+    if len(found) != 1:
+        has = f"files of {' and '.join(found)}" if found else "no manifest.csv and no file of a known layout"
+        raise FormatError(
+            f"{folder} has {has}; expected one of {', '.join(LAYOUTS)}, or a manifest.csv: "
+            "give the folder that holds one data set"
+        )
+    return next(iter(found.values()))
+
+
+def esp32_stability(root: Path) -> Manifest | None:
+    """One person in one room; a session is a day folder; the labels are one a packet."""
+    recordings = []
+    for match in _named(root, "D*/*-x.npy", _STABILITY):
+        session, exercise = match.groups()
+        labels = f"{session}/{exercise}-y.npy"
+        recordings.append(
+            Recording(
+                path=place(root, match[0]),
+                name=match[0],
+                label="",
+                labels_path=place(root, labels) if (root / labels).exists() else None,
+                person="1",
+                session=session,
+                room="1",
+                start=_sortable(f"{session}/{exercise}"),
+                rate_hz=STABILITY_RATE_HZ,
+            )
+        )
+    return _in_order(root, recordings)
+
+
+def csi_har(root: Path) -> Manifest | None:
+    """Seven activities; nothing tells visits apart, so a person is one session. The rate is assumed."""
+    recordings = []
+    for match in _named(root, "*/user_*_sample_*.csv", _HAR):
+        activity, person, number = match.groups()
+        recordings.append(
+            _whole(root, match[0], label=activity, person=person, session=person, start=_sortable(number))
+        )
+    return _in_order(root, recordings)
+
+
+def wiper81(root: Path) -> Manifest | None:
+    """People who stand still, two recordings each in one visit; an empty room is a "person" of its own."""
+    recordings = []
+    for match in _named(root, "*.npz", _WIPER):
+        person, session = match.groups()
+        start = _sortable(f"{person}_{session}")
+        recordings.append(_whole(root, match[0], label=person, person=person, session=session, room="1", start=start))
+    return _in_order(root, recordings)
+
+
+def espectre(root: Path) -> Manifest | None:
+    """Ten seconds of a quiet room or of movement; a session is a day. No name tells the room, so the chip stands."""
+    recordings = []
+    for match in _named(root, "*.npz", _ESPECTRE):
+        kind, chip, date, time = match.groups()
+        label = {"baseline": "still", "movement": "movement"}[kind]
+        recordings.append(_whole(root, match[0], label=label, session=date, room=chip, start=f"{date}_{time}"))
+    return _in_order(root, recordings)
+
+
+LAYOUTS = {"esp32-stability": esp32_stability, "csi-har": csi_har, "wiper81": wiper81, "espectre": espectre}
+
+
+def _named(root: Path, pattern: str, name: re.Pattern[str]) -> Iterator[re.Match[str]]:
+    """The names, relative to `root`, that match whole; as many as a manifest may hold, and one more."""
+    names = (path.relative_to(root).as_posix() for path in root.glob(pattern))
+    return islice((match for text in names if (match := name.fullmatch(text))), MAX_RECORDINGS + 1)
+
+
+def _whole(
+    root: Path, name: str, *, label: str, session: str, start: str, person: str = "", room: str = ""
+) -> Recording:
+    """A recording with one label."""
+    return Recording(
+        path=place(root, name),
+        name=name,
+        label=label,
+        labels_path=None,
+        person=person,
+        session=session,
+        room=room,
+        start=start,
+        rate_hz=DEFAULT_RATE_HZ,
+    )
+
+
+def _in_order(root: Path, recordings: list[Recording]) -> Manifest | None:
+    ordered = sorted(recordings, key=lambda recording: (recording.start, recording.name))
+    return Manifest(root, tuple(ordered)) if ordered else None
+
+
+def _sortable(text: str) -> str:
+    """The text with its numbers padded, so that e2 comes before e10."""
+    return re.sub(r"\d+", lambda number: number[0].zfill(6), text)
