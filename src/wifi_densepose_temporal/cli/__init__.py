@@ -22,6 +22,7 @@ from wifi_densepose_temporal.cli.demo import demo
 from wifi_densepose_temporal.cli.info import info
 from wifi_densepose_temporal.cli.init_random_blob import init_random_blob
 from wifi_densepose_temporal.cli.inspect_blob import inspect
+from wifi_densepose_temporal.cli.manifest import manifest
 from wifi_densepose_temporal.cli.output import note
 from wifi_densepose_temporal.cli.plot_capture import plot_capture
 from wifi_densepose_temporal.cli.run import run
@@ -37,6 +38,7 @@ app.command()(inspect)
 app.command()(init_random_blob)
 app.command()(bench_speedup)
 app.command("plot")(plot_capture)
+app.command()(manifest)
 app.command()(info)
 
 

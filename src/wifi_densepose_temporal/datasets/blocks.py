@@ -50,7 +50,15 @@ class Blocks:
     _read: Callable[[], Iterator[Block]]
 
     def __iter__(self) -> Iterator[Block]:
-        return self._read()
+        """Reads the file from its beginning.
+
+        Raises:
+            FileError: it can no longer be read.
+        """
+        try:
+            yield from self._read()
+        except OSError as error:
+            raise FileError(f"the recording can no longer be read: {error}; was the file moved?") from None
 
 
 def open_blocks(path: Path, rate_hz: float) -> Blocks | None:
@@ -62,9 +70,7 @@ def open_blocks(path: Path, rate_hz: float) -> Blocks | None:
         MemoryLimitError: more than `MAX_LONG_PACKETS` packets.
     """
     try:
-        with path.open("rb") as file:
-            head = file.read(TEXT_HEAD_BYTES)
-            kind = detect(head) if head else None
+        kind = _kind(path)
         if kind == "amplitude-npy":
             return _open_npy(path, rate_hz)
         return _open_csv(path, rate_hz) if kind == "amplitude-csv" else None
@@ -72,6 +78,16 @@ def open_blocks(path: Path, rate_hz: float) -> Blocks | None:
         raise FormatError(f"{path}: {error}") from None
     except OSError as error:
         raise FileError(f"cannot read {path}: {error.strerror or error}; check the path and its permissions") from None
+
+
+def _kind(path: Path) -> str | None:
+    """The format as far as the head of the file tells: enough for the two that are read here."""
+    with path.open("rb") as file:
+        head = file.read(TEXT_HEAD_BYTES)
+    try:
+        return detect(head) if head else None
+    except FormatError:  # `read_capture`, which has the whole file, says so or knows better
+        return None
 
 
 def _open_npy(path: Path, rate_hz: float) -> Blocks:
@@ -157,7 +173,7 @@ def _packets(path: Path) -> Iterator[tuple[int, list[float] | None]]:
                 continue
             number += 1
             whole = line.endswith((b"\n", b"\r"))  # a last number without its end of line may have lost digits
-            yield number, parse_line(line) if whole or (number == 1 and not file.peek(1)) else None
+            yield number, parse_line(line) if whole or number == 1 else None
 
 
 def _lines(file: io.BufferedReader) -> Iterator[bytes]:

@@ -1,4 +1,4 @@
-"""Frames that were made once, kept on disk: a folder of .npy files that are mapped back, not loaded.
+"""Frames that were made once, kept on disk: a folder of .npy files. Long ones are mapped back, not loaded.
 
 An entry is told by the bytes of the recording, the nominal rate, the chain's parameters and the compiled core that ran
 it, so that nothing has to be thrown away by hand. It is written file by file, each whole or not at all, the list of
@@ -30,6 +30,9 @@ logger = logging.getLogger(__name__)
 
 ENTRY_VERSION = 1  # of the files of an entry
 MAX_LIST_BYTES = 4096
+ARRAYS = ("values", "times_s", "held", "packet_times_s", "positions")
+# Each mapped file keeps a descriptor open, of which a process has about a thousand: short arrays are loaded.
+MAPPED_FROM_BYTES = 4 * 1024 * 1024
 APPLICATION = "wifi-densepose-temporal"
 
 
@@ -44,7 +47,7 @@ class FeatureCache:
         self.folder = default_folder() if folder is None else Path(folder)
 
     def recording_frames(self, recording: Recording, config: FeatureConfig) -> RecordingFrames:
-        """As `frames.recording_frames`; arrays from the cache are mapped, and cannot be written to.
+        """As `frames.recording_frames`; writing into an array that was mapped does not change the cache.
 
         Raises:
             FileError, FormatError, MemoryLimitError, ConfigError: as there; FileError also if the entry cannot be
@@ -61,9 +64,8 @@ class FeatureCache:
         """The entry, or None where there is none or it is damaged."""
         try:
             listed = json.loads(read_whole(self.folder / f"{key}.json", MAX_LIST_BYTES))
-            arrays: dict[str, NDArray[Any]] = {
-                name: self._mapped(key, name, sha256) for name, sha256 in listed["arrays"].items()
-            }
+            digests = listed["arrays"]
+            arrays = {name: self._array(key, name, digests[name]) for name in ARRAYS if name in digests}
             frames = Frames(
                 arrays["values"], arrays["times_s"], arrays["held"], int(listed["skipped"]), int(listed["late"])
             )
@@ -75,12 +77,13 @@ class FeatureCache:
             logger.warning("the cache entry %s in %s is damaged (%s): it is made again", key[:16], self.folder, error)
             return None
 
-    def _mapped(self, key: str, name: str, sha256: str) -> NDArray[np.generic]:
+    def _array(self, key: str, name: str, sha256: str) -> NDArray[Any]:
         path = self.folder / f"{key}.{name}.npy"
         with path.open("rb") as file:
             if hashlib.file_digest(file, "sha256").hexdigest() != sha256:
                 raise ValueError(f"{path.name} has another digest than its list says")
-        array: NDArray[np.generic] = np.load(path, mmap_mode="r", allow_pickle=False)
+        long = path.stat().st_size >= MAPPED_FROM_BYTES
+        array: NDArray[Any] = np.load(path, mmap_mode="c" if long else None, allow_pickle=False)
         return array
 
     def _write(self, key: str, made: RecordingFrames) -> None:

@@ -68,7 +68,7 @@ class Manifest:
         missing = self.missing(wanted)
         if missing:
             name, values = next(iter(missing.items()))
-            raise ConfigError(f"no recording has {name} {', '.join(map(repr, values))}; there is {self._listed(name)}")
+            raise ConfigError(f"no recording has {name} {listed(values)}; there is {listed(self.values(name))}")
         found = self.matching(wanted)
         if not found:
             raise ConfigError(f"no recording is {selector_text(wanted)}: each part has some, but none has all")
@@ -103,9 +103,6 @@ class Manifest:
             ConfigError: an unknown property.
         """
         return tuple(dict.fromkeys(recording.value(name) for recording in self.recordings))
-
-    def _listed(self, name: str) -> str:
-        return listed(self.values(name))
 
 
 def parse_selector(selector: Selector | str) -> dict[str, tuple[str, ...]]:
@@ -150,12 +147,12 @@ def open_dataset(path: str | os.PathLike[str]) -> Manifest:
     """
     from wifi_densepose_temporal.datasets.layouts import recognise  # layouts makes manifests
 
-    place = Path(path)
-    if not place.is_dir():
-        return read_manifest(place)
-    if (place / MANIFEST_NAME).exists():
-        return read_manifest(place / MANIFEST_NAME)
-    return recognise(place)
+    given = Path(path)
+    if not given.is_dir():
+        return read_manifest(given)
+    if (given / MANIFEST_NAME).exists():
+        return read_manifest(given / MANIFEST_NAME)
+    return recognise(given)
 
 
 def read_manifest(path: str | os.PathLike[str]) -> Manifest:
@@ -179,10 +176,14 @@ def write_manifest(path: str | os.PathLike[str], manifest: Manifest) -> None:
     """Writes a manifest file into the data set's folder or one above it.
 
     Raises:
-        ConfigError: the file would lie elsewhere, so that its paths could not be relative and stay below it.
+        ConfigError: the file would lie elsewhere, so that its paths could not be relative and stay below it, or it
+            would take the place of a recording.
         FileError: it cannot be written.
     """
-    folder = Path(path).parent.resolve()
+    file = Path(path).resolve()
+    folder = file.parent
+    if any(file in (recording.path, recording.labels_path) for recording in manifest.recordings):
+        raise ConfigError(f"{path!s} is a recording of the data set; give the manifest another name")
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
@@ -209,10 +210,14 @@ def place(root: Path, relative: str) -> Path:
             f"the path {relative!r} is not relative to the manifest's folder with forward slashes, or leaves it; "
             "put the manifest into the folder of the recordings or one above it"
         )
-    file = (root / parts).resolve()
+    try:
+        file = (root / parts).resolve()
+        there = file.is_file()
+    except (OSError, RuntimeError) as error:  # a part that is too long; links in a circle
+        raise FormatError(f"the path {relative!r} in {root} cannot be followed: {error}") from None
     if not file.is_relative_to(root):
         raise FormatError(f"the path {relative!r} is a link out of {root}; expected a file in that folder")
-    if not file.is_file():
+    if not there:
         raise FormatError(f"there is no file at {relative!r} in {root}")
     return file
 

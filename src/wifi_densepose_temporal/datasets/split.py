@@ -2,7 +2,7 @@
 
 Two windows of one recording share the walls, the furniture and often the very packets: a figure from such a split says
 how well a model remembers. So a split is made of whole recordings, and every split that this file returns has passed
-`check_leakage`.
+`check_leakage`. A copy that was cut or written anew has other bytes, and is not noticed.
 """
 
 from __future__ import annotations
@@ -105,8 +105,8 @@ def make_folds(
     folds = len(values) if count == "each" else count
     if isinstance(folds, bool) or not isinstance(folds, int) or not 2 <= folds <= len(values):
         raise ConfigError(
-            f"{folds!r} folds by {held_out}, of which there are {len(values)} ({listed(values)}); "
-            f"expected 2 to {len(values)} folds"
+            f"{folds!r} folds by {held_out}, of which this data set has {len(values)} ({listed(values)}); expected at "
+            "least 2 folds, and at most as many as that"
         )
     size, longer = divmod(len(values), folds)
     splits, begin = [], 0
@@ -134,8 +134,8 @@ def check_leakage(sides: Mapping[str, Sequence[Recording]], held_out: HeldOut) -
         FileError: a file cannot be read.
     """
     _check_held_out(held_out)
-    _refuse_shared(sides, lambda recording: str(recording.path), "the same file")
-    _refuse_shared(sides, lambda recording: recording.sha256, "the same bytes")
+    _refuse_shared(sides, lambda recording: str(recording.path), "are the file {!r}")
+    _refuse_shared(sides, lambda recording: recording.sha256, "have the same bytes, sha256 {}")
     if held_out == "recording":
         return
     for side, recordings in sides.items():
@@ -145,7 +145,7 @@ def check_leakage(sides: Mapping[str, Sequence[Recording]], held_out: HeldOut) -
                     f"{recording.name!r} in {side} has no known {held_out}, so that nothing shows it is held out; "
                     f"state it in the manifest, or hold out another of {', '.join(HELD_OUT)}"
                 )
-    _refuse_shared(sides, lambda recording: recording.value(held_out), f"the same {held_out}")
+    _refuse_shared(sides, lambda recording: recording.value(held_out), f"have the same {held_out}, {{!r}}")
 
 
 def _check_held_out(name: str) -> None:
@@ -154,14 +154,15 @@ def _check_held_out(name: str) -> None:
 
 
 def _refuse_shared(sides: Mapping[str, Sequence[Recording]], key: Callable[[Recording], str], what: str) -> None:
+    """Refuses a value of `key` on two sides; `what` says what the two recordings are then, with a place for it."""
     seen: dict[str, tuple[str, Recording]] = {}
     for side, recordings in sides.items():
         for recording in recordings:
-            other_side, other = seen.setdefault(key(recording), (side, recording))
+            value = key(recording)
+            other_side, other = seen.setdefault(value, (side, recording))
             if other_side != side:
-                value = f" {key(recording)!r}" if key(recording) in map(recording.value, HELD_OUT) else ""
                 raise LeakageError(
-                    f"{other.name!r} in {other_side} and {recording.name!r} in {side} have {what}{value}: the result "
+                    f"{other.name!r} in {other_side} and {recording.name!r} in {side} {what.format(value)}: the result "
                     "would be what the model remembers; put both on one side, or leave one out"
                 )
 
@@ -205,7 +206,7 @@ def _validation(
         raise ConfigError(f"validation_fraction is {fraction}; expected 0 up to, not including, 1")
     in_time = sorted(learning, key=lambda recording: (recording.start, recording.name))
     values = list(dict.fromkeys(recording.value(by) for recording in in_time))
-    count = math.ceil(fraction * len(values))
+    count = math.ceil(round(fraction * len(values), 9))  # 0.1 of 30 is 3, and 3.0000000000000004 in floating point
     if count == len(values):
         raise ConfigError(
             f"validation_fraction {fraction} takes all {len(values)} values of {by} ({listed(values)}); expected some "
