@@ -1,0 +1,141 @@
+"""From recordings to what one training step sees: windows of packets, augmented, through the feature chain, padded.
+
+Every draw depends on the seed and the step alone, so a run that was killed goes on with the windows that it would have
+had. Windows are cut from training recordings only; which those are, `datasets.split` says.
+
+Letters: B windows, T frames of the longest, F features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from wifi_densepose_temporal.csi import FeatureConfig
+from wifi_densepose_temporal.csi.bands import Subcarriers
+from wifi_densepose_temporal.csi.features import FeatureStream
+from wifi_densepose_temporal.errors import FormatError
+from wifi_densepose_temporal.training.augment import Packets, augment
+from wifi_densepose_temporal.training.losses import NO_LABEL
+from wifi_densepose_temporal.training.settings import BatchSettings
+
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class Track:
+    """A training recording: its packets with the class of each, and who was recorded, both as numbers."""
+
+    name: str
+    packets: Packets
+    subcarriers: Subcarriers
+    identity: int
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Windows as frames, padded with zeros behind their last.
+
+    Attributes:
+        frames: float32 `[B, T, F]`.
+        lengths: int64 `[B]`, frames that are there.
+        labels: int64 `[B, T]`, class of each frame; -1 where it has none, and in the padding.
+        identities: int64 `[B]`.
+    """
+
+    frames: Tensor
+    lengths: Tensor
+    labels: Tensor
+    identities: Tensor
+
+    def last(self, rows: Tensor) -> Tensor:
+        """`[B, X]`: of rows `[B, T, X]`, each window's last."""
+        return rows[torch.arange(len(rows)), self.lengths - 1]
+
+
+def frames_of(packets: Packets, subcarriers: Subcarriers, chain: FeatureConfig) -> tuple[Floats, NDArray[np.int64]]:
+    """The frames `[T, F]` of a window, and the label `[T]` of the last packet that went into each.
+
+    The chain is the one that runs on recordings and on the node.
+    """
+    stream = FeatureStream(chain, packets.values.shape[1], subcarriers)
+    taken, last = stream.push(packets.times_s, packets.values), stream.flush()
+    times_s = np.concatenate([taken.times_s, last.times_s])
+    newest = np.searchsorted(packets.times_s, times_s) - 1
+    return np.concatenate([taken.values, last.values]), packets.labels[newest]
+
+
+def draw(
+    tracks: Sequence[Track],
+    settings: BatchSettings,
+    chain: FeatureConfig,
+    generator: np.random.Generator,
+    share: tuple[int, int] = (0, 1),
+    view: int = 0,
+) -> Batch:
+    """The windows of one step.
+
+    Args:
+        tracks: what to draw from.
+        settings: how many windows, how long, which augmentations.
+        chain: makes the frames.
+        generator: of this step.
+        share: (rank, processes): every process draws the same windows and makes frames of its own part.
+        view: another number augments the same windows in another way.
+
+    Raises:
+        FormatError: a window without a single measurement.
+    """
+    chosen = _choose(tracks, settings, generator)
+    seeds = generator.integers(0, 2**63, len(chosen))
+    rank, processes = share
+    mine = list(zip(chosen, seeds, strict=True))[rank::processes]
+    return batch([_window(track, settings, chain, int(seed), view) for track, seed in mine])
+
+
+def batch(windows: Sequence[tuple[Floats, NDArray[np.int64], int]]) -> Batch:
+    """Frames `[T, F]`, labels `[T]` and identity of each window, put together."""
+    longest = max(len(frames) for frames, _, _ in windows)
+    frames = np.zeros((len(windows), longest, windows[0][0].shape[1]), np.float32)
+    labels = np.full((len(windows), longest), NO_LABEL)
+    for row, (values, classes, _) in enumerate(windows):
+        frames[row, : len(values)], labels[row, : len(values)] = values, classes
+    return Batch(
+        torch.from_numpy(frames),
+        torch.tensor([len(values) for values, _, _ in windows]),
+        torch.from_numpy(labels),
+        torch.tensor([identity for _, _, identity in windows]),
+    )
+
+
+def _choose(tracks: Sequence[Track], settings: BatchSettings, generator: np.random.Generator) -> list[Track]:
+    if settings.identities is None:
+        rounds = -(-settings.windows // len(tracks))
+        order = np.concatenate([generator.permutation(len(tracks)) for _ in range(rounds)])
+        return [tracks[i] for i in order[: settings.windows]]
+    people = sorted({track.identity for track in tracks})
+    some = generator.choice(people, min(settings.identities, len(people)), replace=False)
+    of = {person: [track for track in tracks if track.identity == person] for person in some}
+    each = settings.windows // len(some)
+    return [of[person][generator.integers(len(of[person]))] for person in some for _ in range(each)]
+
+
+def _window(
+    track: Track, settings: BatchSettings, chain: FeatureConfig, seed: int, view: int
+) -> tuple[Floats, NDArray[np.int64], int]:
+    generator = np.random.default_rng(seed)
+    packets = track.packets
+    if 0 < settings.packets < len(packets):
+        start = int(generator.integers(len(packets) - settings.packets + 1))
+        packets = packets.at(start, start + settings.packets)
+    generator = np.random.default_rng((seed, view))
+    packets = augment(packets, settings.augmentations, generator, settings.least, settings.most)
+    frames, labels = frames_of(packets, track.subcarriers, chain)
+    if not len(frames):
+        raise FormatError(f"{track.name}: no packet of the window is a measurement; leave the recording out")
+    return frames, labels, track.identity
