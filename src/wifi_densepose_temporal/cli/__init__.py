@@ -19,6 +19,8 @@ import wifi_densepose_temporal
 from wifi_densepose_temporal.cli.bench_speedup import bench_speedup
 from wifi_densepose_temporal.cli.capture_info import capture_info
 from wifi_densepose_temporal.cli.demo import demo
+from wifi_densepose_temporal.cli.embed import embed
+from wifi_densepose_temporal.cli.evaluate import evaluate
 from wifi_densepose_temporal.cli.info import info
 from wifi_densepose_temporal.cli.init_random_blob import init_random_blob
 from wifi_densepose_temporal.cli.inspect_blob import inspect
@@ -38,6 +40,8 @@ app.command()(inspect)
 app.command()(init_random_blob)
 app.command()(bench_speedup)
 app.command("plot")(plot_capture)
+app.command()(evaluate)
+app.command()(embed)
 app.command()(manifest)
 app.command()(info)
 
