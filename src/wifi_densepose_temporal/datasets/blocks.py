@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import codecs
 import io
+import math
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -22,11 +23,12 @@ from numpy.typing import NDArray
 from wifi_densepose_temporal.csi.amplitude_csv import MAX_COLUMNS, MAX_LINE_BYTES, MIN_COLUMNS, parse_line
 from wifi_densepose_temporal.csi.amplitude_npy import MAX_SUBCARRIERS
 from wifi_densepose_temporal.csi.detect import TEXT_HEAD_BYTES, detect
-from wifi_densepose_temporal.csi.npy import MAX_REASON
+from wifi_densepose_temporal.csi.npy import MAX_HEADER_BYTES, MAX_REASON, _header
 from wifi_densepose_temporal.errors import FileError, FormatError, MemoryLimitError
 
 BLOCK_PACKETS = 1 << 13
 MAX_LONG_PACKETS = 1 << 24  # 46 hours at 100 packets a second; their frames at 50 Hz take half a gigabyte
+HEADER_START_BYTES = 12  # magic, version and length, before an array's header
 _LONG_LINE = b"too long\n"  # stands for a line that no packet can have
 
 
@@ -111,18 +113,24 @@ def _open_npy(path: Path, rate_hz: float) -> Blocks:
 
 
 def _mapped_rows(path: Path) -> NDArray[np.generic]:
-    """The array of the file as [packets, subcarriers], mapped; its size was compared with the header's."""
+    """The array of the file as [packets, subcarriers], mapped; its header is checked before NumPy parses it."""
+    with path.open("rb") as file:
+        offset, _, itemsize, shape = _header(file.read(MAX_HEADER_BYTES + HEADER_START_BYTES), "the .npy file")
+    there, declared = path.stat().st_size - offset, math.prod(shape) * itemsize
+    if there != declared:
+        raise FormatError(
+            f"the .npy file declares shape {shape}, but {there} bytes follow its header; expected {declared}: it is "
+            "cut or damaged"
+        )
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, TypeError, EOFError) as error:
+    except (ValueError, TypeError, EOFError) as error:  # pickled objects; no values at all
         raise FormatError(f"the .npy file cannot be mapped: {str(error)[:MAX_REASON]!r}") from None
     if array.dtype.kind not in "fiu" or array.ndim != 2 or not 2 <= min(array.shape) <= MAX_SUBCARRIERS:
         raise FormatError(
             f"the .npy file is {array.dtype} {array.shape}; expected amplitudes [subcarriers, packets], with one axis "
             f"of 2 to {MAX_SUBCARRIERS} subcarriers"
         )
-    if array.offset + array.nbytes != path.stat().st_size:
-        raise FormatError(f"the .npy file declares shape {array.shape}, and has bytes beyond: it is damaged")
     rows: NDArray[np.generic] = array.T if array.shape[0] <= array.shape[1] else array
     return rows
 
