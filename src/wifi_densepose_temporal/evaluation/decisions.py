@@ -1,7 +1,7 @@
 """Decisions of a model over one recording, packet by packet, as a live stream would have made them.
 
 The frames of a recording go through one `Stream`, in their order; the decision at packet i is the class as of the
-newest frame that no later packet is in. Nothing here looks ahead: what the packets after i hold cannot change it.
+newest frame that no later packet is in, and is made of the packets up to i alone.
 Metrics over recordings are activity.py's; reading and labelling are datasets/'s.
 
 Until a bin of the feature chain has ended there is no frame, and no decision: `NO_DECISION`, which is always wrong.
@@ -42,7 +42,7 @@ class Windowing:
         hop: packets between the starts of two windows, at least 1.
         context_s: the model sees only the frames of this many seconds before a decision, as if it had been switched on
             then; None: everything from the recording's start. Frames are made from the whole recording all the same,
-            so that the chain's motion average reaches a little further back (`FeatureConfig.motion_time_s`).
+            so that what the chain remembers, such as its average of motion, reaches further back.
 
     Raises:
         ConfigError: a value outside its range.

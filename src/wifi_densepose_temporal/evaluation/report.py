@@ -15,7 +15,7 @@ from wifi_densepose_temporal.evaluation.activity import ActivityResult, ScoredRe
 from wifi_densepose_temporal.evaluation.decisions import NO_DECISION, SOURCE
 from wifi_densepose_temporal.evaluation.identity import RANKS, Gallery, IdentityResult
 from wifi_densepose_temporal.model import TemporalModel
-from wifi_densepose_temporal.timeline import feature_config, training_note
+from wifi_densepose_temporal.timeline import training_note
 
 DIGEST_LETTERS = 16  # of each training file's sha256 that a provenance holds
 MAX_SHOWN = 5
@@ -209,9 +209,9 @@ def activity_notes(model: TemporalModel, result: ActivityResult) -> list[str]:
         said.append("Every decision is made streaming, from the recording's start up to that packet and no further.")
     else:
         said.append(
-            f"Each decision is made from the frames of the last {windowing.context_s:g} s alone; only the feature "
-            f"chain's motion average ({feature_config(model)[0].motion_time_s:g} s) reaches further back. Decisions "
-            "between the ends of windows, and frame_accuracy with them, are unavailable."
+            f"Each decision is made from the frames of the last {windowing.context_s:g} s alone; only what the "
+            "feature chain remembers, such as its average of motion, reaches further back. Decisions between "
+            "the ends of windows, and frame_accuracy with them, are unavailable."
         )
     undecided = sum(one.packets_undecided or 0 for one in scored)
     if undecided:
