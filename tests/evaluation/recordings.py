@@ -19,15 +19,13 @@ LABELS = ("walk", "sit", "fall")
 HEADER = "path,label,labels_path,person,session,room,start,rate_hz"
 
 
-def make_blob(
-    labels: Sequence[str] = LABELS, provenance: Mapping[str, object] | None = None, seed: int = 9, gain: float = 1
-) -> bytes:
-    """A model of random weights whose decisions follow its input; `gain` 0 makes it blind."""
+def make_blob(labels: Sequence[str] = LABELS, provenance: Mapping[str, object] | None = None, seed: int = 9) -> bytes:
+    """A model of random weights whose decisions follow its input."""
     header = WeightBlobHeader(CHAIN.input_dim, 2, 1, 4, 1, len(labels))
     weights = np.random.default_rng(seed).normal(0, 0.7, header.model_floats()).astype(np.float32)
     mean = np.repeat([0.9, 0.1], CHAIN.bands).astype(np.float32)
     extra = [
-        records.feature_scale(mean, np.full(CHAIN.input_dim, 20 * gain, np.float32)),
+        records.feature_scale(mean, np.full(CHAIN.input_dim, 20, np.float32)),
         records.pooling("last_n", 5),
         records.class_labels(labels),
         records.feature_chain(CHAIN.to_words()),
