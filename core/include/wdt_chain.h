@@ -1,10 +1,11 @@
 /* The feature chain: from the CSI packets of one link to frames at a fixed rate, one packet at a time.
  *
- * What this is: gain normalisation, resampling to fixed bins of time, band levels and motion. Formulas and reasons:
- * docs/features.md. The same code runs on the microcontroller and, through Python, on recordings.
- * What it is not: it parses no packet format, uses no phase, owns no memory, keeps no globals and never calls back.
+ * What this is: gain normalisation, resampling to fixed bins of time, and the parts that a frame is made of: levels,
+ * motion, deviations, phase differences. Formulas and reasons: docs/features.md. The same code runs on the
+ * microcontroller and, through Python, on recordings.
+ * What it is not: it parses no packet format, owns no memory, keeps no globals and never calls back.
  *
- * Axis letters:  A  antennas (receive paths)   K  subcarrier columns   B  bands   F = 2 * B  features of a frame.
+ * Axis letters:  A  antennas (receive paths)   K  subcarrier columns   B  bands of a part   F  features of a frame.
  * Arrays are float32 or integer, C order, without padding. Times are int64 microseconds on any clock of the caller's.
  *
  *     wdt_chain_init(memory, bytes, &params, A, K, ofdm_index, &chain);
@@ -23,7 +24,29 @@ extern "C" {
 #endif
 
 /* -------------------------------------------------------------------------------------------------- parameters
- * The members of wdt_chain_params, in the order in which a blob's record holds them: u32 little-endian each. */
+ * A frame's parts. Version 1 of the chain has two, level and motion of `bands` bands; version 2 lists its own.
+ * Time constants are of exponential averages, 0 for none. With log_floor_ppm > 0 a part's value v >= 0 becomes
+ * log(v + log_floor_ppm / 10^6).
+ *   LEVEL       mean |X_n| of each band, averaged over time_us                                          B features
+ *   MOTION      mean |X_n - X_(n-lag)| of each band, averaged over time_us                              B
+ *   DEVIATION   the level averaged over time_us (which may be 0) minus that averaged over slow_us: what a band does
+ *               against its own recent past; the room's constant part is gone                           B
+ *   QUADRATURE  imaginary part of C_(b+lag) conj(C_b) / g^2, C_b the complex mean of a band: the phase between bands,
+ *               which a packet's random rotation leaves as it is. Needs I/Q                              B - lag */
+enum { WDT_PART_LEVEL = 0, WDT_PART_MOTION = 1, WDT_PART_DEVIATION = 2, WDT_PART_QUADRATURE = 3, WDT_PART_KINDS };
+
+#define WDT_CHAIN_PART_FIELDS(X) X(kind) X(bands) X(lag) X(time_us) X(slow_us) X(log_floor_ppm)
+#define WDT_CHAIN_MEMBER(name) uint32_t name;
+typedef struct wdt_chain_part { WDT_CHAIN_PART_FIELDS(WDT_CHAIN_MEMBER) } wdt_chain_part;
+#undef WDT_CHAIN_MEMBER
+
+#define WDT_CHAIN_MAX_PARTS 12u
+#define WDT_CHAIN_MAX_LAG 16u          /* bins (motion) or bands (quadrature) */
+#define WDT_CHAIN_MAX_FRAME_BINS 1000u
+#define WDT_CHAIN_MAX_LOG_FLOOR 1000000u
+
+/* The members of wdt_chain_params, in the order in which a blob's record holds them: u32 little-endian each. In version
+ * 2, the record goes on with frame_bins, n_parts and the parts. */
 #define WDT_CHAIN_FIELDS(X) \
     X(version)              \
     X(bands)                \
@@ -35,12 +58,16 @@ typedef struct wdt_chain_params {
 #define WDT_CHAIN_MEMBER(name) uint32_t name;
     WDT_CHAIN_FIELDS(WDT_CHAIN_MEMBER)
 #undef WDT_CHAIN_MEMBER
+    /* Version 2, which leaves bands and motion_time_us at 0; in version 1 these are not looked at. */
+    uint32_t frame_bins; /* bins from one frame to the next; a frame holds the parts as of its last one */
+    uint32_t n_parts;    /* 1..WDT_CHAIN_MAX_PARTS */
+    wdt_chain_part part[WDT_CHAIN_MAX_PARTS];
 } wdt_chain_params;
 
 /* The defaults, defined here and nowhere else. */
 #define WDT_CHAIN_DEFAULT_VERSION 1u            /* of the formulas; a change of what a frame means counts it up */
 #define WDT_CHAIN_DEFAULT_BANDS 8u              /* B */
-#define WDT_CHAIN_DEFAULT_PERIOD_US 20000u      /* between frames: 50 Hz */
+#define WDT_CHAIN_DEFAULT_PERIOD_US 20000u      /* of a bin: 50 Hz */
 #define WDT_CHAIN_DEFAULT_MOTION_TIME_US 250000u /* time constant of the motion average */
 #define WDT_CHAIN_DEFAULT_MAX_GAP_US 1000000u   /* a longer silence ends the segment */
 
@@ -64,6 +91,7 @@ typedef enum wdt_chain_status {
     /* Refusals: the call has changed nothing (of init: nothing but the memory that it was given). */
     WDT_CHAIN_E_UNDRAINED, /* push or flush while next() still has frames */
     WDT_CHAIN_E_PARAMS,    /* wdt_chain_params_rule() says why */
+    WDT_CHAIN_E_PHASE,     /* an amplitude where a part needs I/Q */
     WDT_CHAIN_E_SHAPE,     /* antennas or subcarriers zero or above their maximum */
     WDT_CHAIN_E_BANDS,     /* fewer usable columns than bands */
     WDT_CHAIN_E_MEMORY     /* too few bytes, or memory not aligned to WDT_CHAIN_ALIGNMENT */
@@ -73,6 +101,10 @@ wdt_chain_params wdt_chain_params_default(void);
 
 /* NULL if the parameters are valid, else the rule that it breaks, as a sentence for a person. */
 const char *wdt_chain_params_rule(const wdt_chain_params *params);
+
+/* F: features of a frame, for valid parameters; and 1 if a part needs I/Q. */
+uint32_t wdt_chain_features(const wdt_chain_params *params);
+int wdt_chain_needs_phase(const wdt_chain_params *params);
 
 /* ---------------------------------------------------------------------------------------------- subcarriers, bands
  * Which band each column belongs to. The usable columns, sorted by OFDM index, are cut into `bands` contiguous groups
@@ -115,17 +147,23 @@ wdt_chain_status wdt_chain_init(void *memory, size_t bytes, const wdt_chain_para
  * SKIPPED: |t_us| > WDT_CHAIN_MAX_TIME_US, or an amplitude of a usable column that is negative, NaN or infinite, or an
  * antenna whose root mean square over the usable columns is outside 1e-15..1e15 (an all-zero packet). The values of
  * columns that are left out are never looked at. LATE and SKIPPED packets change nothing but their counter.
- * E_UNDRAINED: call next() until NONE first. One packet makes at most 1 + max_gap_us / period_us frames due. */
+ * E_UNDRAINED: call next() until NONE first. One packet makes at most 1 + max_gap_us / period_us frames due.
+ * E_PHASE: a part of this chain needs I/Q. */
 wdt_chain_status wdt_chain_push(wdt_chain *chain, int64_t t_us, const float *amplitude);
 
+/* As wdt_chain_push, of I/Q: iq [A, K, 2], real then imaginary part, read during the call. The amplitude that goes in is
+ * that of wdt_chain_amplitude_iq. */
+wdt_chain_status wdt_chain_push_iq(wdt_chain *chain, int64_t t_us, const float *iq);
+
 /* Hands out the oldest frame that is due: FRAME, or NONE.
- *   frame    out [2 * B]: level of each band (about 1: relative to the packet's root mean square), then motion of each
- *            band (>= 0, the same unit per frame period)
- *   time_us  out: the end of the frame's bin; no packet at or after it has gone into the frame
- *   held     out: 1 if no packet fell into the bin and the frame repeats the last one's levels, else 0 */
+ *   frame    out [F]: the parts, one after the other. Amplitudes are relative to the packet's root mean square; in version
+ *            1, level of each band (about 1), then motion of each band (>= 0, the same unit per bin)
+ *   time_us  out: the end of the frame's last bin; no packet at or after it has gone into the frame
+ *   held     out: 1 if no packet fell into the frame's bins and it goes on from the last one's levels, else 0 */
 wdt_chain_status wdt_chain_next(wdt_chain *chain, float *frame, int64_t *time_us, uint8_t *held);
 
-/* Ends the segment: the bin that is open becomes due. The next packet starts a new segment. OK, E_UNDRAINED. */
+/* Ends the segment: the bin that is open becomes due, and with it a frame that still waits for more bins. The next
+ * packet starts a new segment. OK, E_UNDRAINED. */
 wdt_chain_status wdt_chain_flush(wdt_chain *chain);
 
 /* Packets that were SKIPPED and LATE since init. */

@@ -1,12 +1,15 @@
 /* The feature chain; wdt_chain.h is its contract and docs/features.md its reasons.
  *
- * Read from top to bottom: the rules, the bands, the memory, then a packet's way: gains, bin, frame, hand-out.
- * Not here: parsing of packets, phase, any decision. Float32 only: the chips that run this have no double unit.
+ * Read from top to bottom: the rules, the memory, then a packet's way: gains, bin, frame, hand-out. What a frame is made
+ * of is in parts.c, which columns belong to which band in bands.c.
+ * Not here: parsing of packets, any decision. Float32 only: the chips that run this have no double unit.
  */
 #include "wdt_chain.h"
 
 #include <math.h>
 #include <string.h>
+
+#include "parts.h"
 
 /* A bin's mean counts at most this many packets: up to 2^24 a float holds the count exactly. */
 #define COUNT_MAX (1u << 24)
@@ -18,23 +21,26 @@ struct wdt_chain {
     wdt_chain_params params;
     uint32_t antennas, subcarriers; /* A, K */
     uint32_t usable;                /* columns with a band */
-    float alpha;                    /* weight of the newest step in the motion average */
+    uint32_t frame_bins;            /* bins of a frame */
+    uint32_t n_parts;
+    wdt_part part[WDT_CHAIN_MAX_PARTS];
+    wdt_bins bins; /* closed */
 
-    /* Arrays behind this struct, in the caller's memory. Columns without a band are never written or read. */
+    /* Arrays behind this struct, in the caller's memory. Columns without a band are never looked at. */
     float *current;      /* [A, K] X_n so far: the mean over the open bin's packets */
-    float *previous;     /* [A, K] X_(n-1), swapped with `current` when a bin closes */
     float *inverse_gain; /* [A] 1 / g of the packet in hand */
-    float *weight;       /* [B] 1 / (A * columns of the band) */
-    float *motion;       /* [B] the motion average */
-    float *frame;        /* [2B] the next frame to hand out */
-    int16_t *band;       /* [K] */
+    float *frame;        /* [F] the parts as of the newest bin that was measured */
 
     int64_t newest_us; /* the newest packet taken, once `started` */
     int64_t edge_us;   /* end of the open bin */
-    int64_t due_us;    /* time of the next frame to hand out */
-    uint32_t due;      /* frames to hand out before the next packet */
+    int64_t due_us;    /* end of the next bin that is due */
+    uint32_t due;      /* closed bins whose parts are still to be measured; behind the first one all are empty */
     uint32_t packets;  /* in the open bin */
-    uint8_t started, open, first, held; /* any packet yet; a bin is open; it is its segment's first; frame is held */
+    uint32_t gathered; /* bins measured since the last frame */
+    uint8_t started, open; /* any packet yet; a bin is open */
+    uint8_t fresh;         /* a bin since the last frame had a packet */
+    uint8_t empty;         /* the next bin that is due had none */
+    uint8_t ending;        /* the segment is over: its last bin makes a frame, complete or not */
     uint64_t skipped, late;
 };
 
@@ -58,127 +64,56 @@ static int within_periods(uint32_t time_us, uint32_t period_us)
     return time_us >= 1 && (time_us - 1) / period_us < WDT_CHAIN_MAX_PERIODS;
 }
 
+/* The rules of version 1's own fields, or of version 2's. */
+static const char *content_rule(const wdt_chain_params *params)
+{
+    if (params->version == 1) {
+        if (params->bands < 1 || params->bands > WDT_CHAIN_MAX_BANDS) {
+            return "bands must be between 1 and 1024";
+        }
+        return within_periods(params->motion_time_us, params->period_us)
+                   ? NULL
+                   : "motion_time_us must be at least 1 and at most 10000 periods";
+    }
+    if (params->bands != 0 || params->motion_time_us != 0) {
+        return "bands and motion_time_us must be 0 where a chain lists its parts";
+    }
+    if (params->frame_bins < 1 || params->frame_bins > WDT_CHAIN_MAX_FRAME_BINS) {
+        return "frame_bins must be between 1 and 1000";
+    }
+    if (params->n_parts < 1 || params->n_parts > WDT_CHAIN_MAX_PARTS) {
+        return "a chain must have 1 to 12 parts";
+    }
+    const char *broken = NULL;
+    for (uint32_t p = 0; p < params->n_parts && broken == NULL; p++) {
+        broken = wdt_part_rule(&params->part[p], params->period_us);
+    }
+    return broken;
+}
+
 const char *wdt_chain_params_rule(const wdt_chain_params *params)
 {
-    if (params->version != WDT_CHAIN_DEFAULT_VERSION) {
-        return "version must be 1: this release knows no other feature chain";
-    }
-    if (params->bands < 1 || params->bands > WDT_CHAIN_MAX_BANDS) {
-        return "bands must be between 1 and 1024";
+    if (params->version != 1 && params->version != 2) {
+        return "version must be 1 or 2: this release knows no other feature chain";
     }
     if (params->period_us < WDT_CHAIN_MIN_PERIOD_US || params->period_us > WDT_CHAIN_MAX_PERIOD_US) {
-        return "period_us must be between 100 and 10000000, that is 10000 to 0.1 frames a second";
-    }
-    if (!within_periods(params->motion_time_us, params->period_us)) {
-        return "motion_time_us must be at least 1 and at most 10000 periods";
+        return "period_us must be between 100 and 10000000, that is 10000 to 0.1 bins a second";
     }
     if (!within_periods(params->max_gap_us, params->period_us)) {
         return "max_gap_us must be at least 1 and at most 10000 periods";
     }
-    return NULL;
+    return content_rule(params);
 }
 
-/* ----------------------------------------------------------------------------------------------- subcarriers, bands */
-
-typedef struct spectrum {
-    int span;      /* the largest |index| of this bandwidth's transform */
-    int low, high; /* |index| of the innermost and outermost usable subcarrier */
-    int pilots[4]; /* |index|; 0 fills up: it lies below `low` anyway */
-} spectrum;
-
-/* IEEE Std 802.11-2020: clause 17 (20 MHz, legacy), 19 (40 MHz, HT), 21 (80 MHz, VHT); and whatever is wider. */
-static const spectrum SPECTRA[] = {
-    {32, 1, 26, {7, 21, 0, 0}},
-    {64, 2, 58, {11, 25, 53, 0}},
-    {128, 2, 122, {11, 39, 75, 103}},
-    {INT16_MAX, 1, INT16_MAX, {0, 0, 0, 0}},
-};
-
-static int magnitude(int16_t index) { return index < 0 ? -index : index; }
-
-/* The narrowest table that holds every index. */
-static const spectrum *spectrum_of(const int16_t *ofdm_index, uint32_t count)
+uint32_t wdt_chain_features(const wdt_chain_params *params)
 {
-    int widest = 0;
-    for (uint32_t k = 0; k < count; k++) {
-        if (ofdm_index[k] != WDT_CHAIN_UNUSED && magnitude(ofdm_index[k]) > widest) {
-            widest = magnitude(ofdm_index[k]);
-        }
+    wdt_chain_part part[WDT_CHAIN_MAX_PARTS];
+    const uint32_t count = wdt_parts_of(params, part);
+    uint32_t features = 0;
+    for (uint32_t p = 0; p < count; p++) {
+        features += wdt_part_features(&part[p]);
     }
-    const spectrum *table = SPECTRA;
-    while (widest > table->span) { /* ends: no used index is beyond the last span */
-        table++;
-    }
-    return table;
-}
-
-static int is_usable(int16_t index, const spectrum *table)
-{
-    int m = magnitude(index);
-    if (index == WDT_CHAIN_UNUSED || m < table->low || m > table->high) {
-        return 0;
-    }
-    for (int i = 0; i < 4; i++) {
-        if (m == table->pilots[i]) {
-            return 0;
-        }
-    }
-    return 1;
-}
-
-/* Usable columns that come before column k in the order of the spectrum; ties stand in the order of the columns.
- * Quadratic over all columns, once in a chain's life: it spares the sort its scratch memory. */
-static uint32_t rank_of(const int16_t *ofdm_index, uint32_t count, uint32_t k, const int16_t *band)
-{
-    uint32_t rank = 0;
-    for (uint32_t j = 0; j < count; j++) {
-        if (band[j] >= 0 && (ofdm_index[j] < ofdm_index[k] || (ofdm_index[j] == ofdm_index[k] && j < k))) {
-            rank++;
-        }
-    }
-    return rank;
-}
-
-/* The group of item `rank` when n items are cut into groups, the first n % groups of them one item larger. */
-static int16_t group_of(uint32_t rank, uint32_t n, uint32_t groups)
-{
-    uint32_t size = n / groups, larger = n % groups;
-    if (rank < larger * (size + 1)) {
-        return (int16_t)(rank / (size + 1));
-    }
-    return (int16_t)(larger + (rank - larger * (size + 1)) / size);
-}
-
-wdt_chain_status wdt_chain_assign_bands(const int16_t *ofdm_index, uint32_t count, uint32_t bands, int16_t *band)
-{
-    if (bands < 1 || bands > WDT_CHAIN_MAX_BANDS) {
-        return WDT_CHAIN_E_PARAMS;
-    }
-    if (count < 1 || count > WDT_CHAIN_MAX_SUBCARRIERS) {
-        return WDT_CHAIN_E_SHAPE;
-    }
-    const spectrum *table = NULL;
-    uint32_t usable = count;
-    if (ofdm_index != NULL) {
-        table = spectrum_of(ofdm_index, count);
-        usable = 0;
-        for (uint32_t k = 0; k < count; k++) {
-            usable += is_usable(ofdm_index[k], table) ? 1u : 0u;
-        }
-    }
-    if (usable < bands) {
-        return WDT_CHAIN_E_BANDS;
-    }
-
-    for (uint32_t k = 0; k < count; k++) { /* 0 marks a column as usable until its group is known */
-        band[k] = table == NULL || is_usable(ofdm_index[k], table) ? 0 : -1;
-    }
-    for (uint32_t k = 0; k < count; k++) {
-        if (band[k] >= 0) {
-            band[k] = group_of(table == NULL ? k : rank_of(ofdm_index, count, k, band), usable, bands);
-        }
-    }
-    return WDT_CHAIN_OK;
+    return features;
 }
 
 /* ---------------------------------------------------------------------------------------------------------- memory */
@@ -189,43 +124,65 @@ static int shape_is_valid(uint32_t antennas, uint32_t subcarriers)
            subcarriers <= WDT_CHAIN_MAX_SUBCARRIERS;
 }
 
+/* Closed bins that have to be kept: the newest, and as many before it as motion looks back. */
+static uint32_t slots_of(const wdt_chain_part *part, uint32_t count)
+{
+    uint32_t lag = 0;
+    for (uint32_t p = 0; p < count; p++) {
+        if (part[p].kind == WDT_PART_MOTION && part[p].lag > lag) {
+            lag = part[p].lag;
+        }
+    }
+    return lag + 1;
+}
+
 size_t wdt_chain_bytes(const wdt_chain_params *params, uint32_t antennas, uint32_t subcarriers)
 {
     if (wdt_chain_params_rule(params) != NULL || !shape_is_valid(antennas, subcarriers)) {
         return 0;
     }
-    /* current, previous, inverse_gain, weight, motion, frame: below 2.2 MB by the maxima, so nothing overflows. */
-    size_t floats = 2 * (size_t)antennas * subcarriers + antennas + 4 * (size_t)params->bands;
-    size_t bytes = sizeof(wdt_chain) + floats * sizeof(float) + subcarriers * sizeof(int16_t);
+    wdt_chain_part part[WDT_CHAIN_MAX_PARTS];
+    const uint32_t count = wdt_parts_of(params, part);
+    /* The ring, current, inverse_gain, frame, and the parts: below 21 MB by the maxima, so nothing overflows. */
+    size_t floats =
+        (1 + (size_t)slots_of(part, count)) * antennas * subcarriers + antennas + wdt_chain_features(params);
+    for (uint32_t p = 0; p < count; p++) {
+        floats += wdt_part_floats(&part[p]);
+    }
+    const size_t bytes =
+        sizeof(wdt_chain) + floats * sizeof(float) + count * (size_t)subcarriers * sizeof(int16_t);
     return (bytes + WDT_CHAIN_ALIGNMENT - 1) / WDT_CHAIN_ALIGNMENT * WDT_CHAIN_ALIGNMENT;
 }
 
-/* Points the chain's arrays at the memory behind it, in the order of wdt_chain_bytes(). */
-static void lay_out(wdt_chain *chain)
+/* Points the chain's arrays at the memory behind it, in the order of wdt_chain_bytes(), and makes the parts. */
+static wdt_chain_status lay_out(wdt_chain *chain, const int16_t *ofdm_index)
 {
-    size_t packet = (size_t)chain->antennas * chain->subcarriers, bands = chain->params.bands;
-    float *next = (float *)(void *)(chain + 1); /* aligned: the struct holds pointers and int64s */
-    chain->current = next;
-    chain->previous = chain->current + packet;
-    chain->inverse_gain = chain->previous + packet;
-    chain->weight = chain->inverse_gain + chain->antennas;
-    chain->motion = chain->weight + bands;
-    chain->frame = chain->motion + bands;
-    chain->band = (int16_t *)(void *)(chain->frame + 2 * bands);
-}
+    const uint32_t A = chain->antennas, K = chain->subcarriers;
+    const size_t packet = (size_t)A * K;
+    wdt_chain_part part[WDT_CHAIN_MAX_PARTS];
+    chain->n_parts = wdt_parts_of(&chain->params, part);
+    chain->bins = (wdt_bins){.antennas = A, .subcarriers = K, .slots = slots_of(part, chain->n_parts)};
 
-/* Each band's weight of one column, and how many columns are usable in all. */
-static void weigh_bands(wdt_chain *chain)
-{
-    for (uint32_t k = 0; k < chain->subcarriers; k++) {
-        if (chain->band[k] >= 0) {
-            chain->weight[chain->band[k]] += 1.0f;
-            chain->usable++;
+    float *next = (float *)(void *)(chain + 1); /* aligned: the struct holds pointers and int64s */
+    chain->bins.ring = next;
+    chain->current = chain->bins.ring + chain->bins.slots * packet;
+    chain->inverse_gain = chain->current + packet;
+    chain->frame = chain->inverse_gain + A;
+    next = chain->frame + wdt_chain_features(&chain->params);
+    size_t floats = 0;
+    for (uint32_t p = 0; p < chain->n_parts; p++) {
+        floats += wdt_part_floats(&part[p]);
+    }
+    int16_t *band = (int16_t *)(void *)(next + floats);
+    for (uint32_t p = 0; p < chain->n_parts; p++, band += K) {
+        const wdt_chain_status status =
+            wdt_part_init(&chain->part[p], &part[p], chain->params.period_us, ofdm_index, K, next, band);
+        if (status != WDT_CHAIN_OK) {
+            return status;
         }
+        next += wdt_part_floats(&part[p]);
     }
-    for (uint32_t b = 0; b < chain->params.bands; b++) {
-        chain->weight[b] = 1.0f / (chain->weight[b] * (float)chain->antennas);
-    }
+    return WDT_CHAIN_OK;
 }
 
 wdt_chain_status wdt_chain_init(void *memory, size_t bytes, const wdt_chain_params *params, uint32_t antennas,
@@ -244,34 +201,51 @@ wdt_chain_status wdt_chain_init(void *memory, size_t bytes, const wdt_chain_para
 
     wdt_chain *made = memory;
     memset(made, 0, needed);
-    *made = (wdt_chain){.params = *params, .antennas = antennas, .subcarriers = subcarriers};
-    lay_out(made);
-    wdt_chain_status status = wdt_chain_assign_bands(ofdm_index, subcarriers, params->bands, made->band);
+    made->params = *params;
+    made->antennas = antennas;
+    made->subcarriers = subcarriers;
+    made->frame_bins = params->version == 1 ? 1 : params->frame_bins;
+    wdt_chain_status status = lay_out(made, ofdm_index);
     if (status != WDT_CHAIN_OK) {
         return status;
     }
-    weigh_bands(made);
-    made->alpha = -expm1f(-(float)params->period_us / (float)params->motion_time_us);
+    for (uint32_t k = 0; k < subcarriers; k++) { /* every part leaves out the same columns */
+        made->usable += made->part[0].band[k] >= 0 ? 1u : 0u;
+    }
     *chain = made;
     return WDT_CHAIN_OK;
 }
 
 /* ------------------------------------------------------------------------------------------------- a packet's way in */
 
-/* 1 / g of each antenna, g = sqrt(mean over the usable columns of a^2). 0 if the packet is not a measurement. */
-static int measure_gains(wdt_chain *chain, const float *amplitude)
+/* A packet as it comes: one of the two is NULL. */
+typedef struct packet {
+    const float *amplitude; /* [A, K] */
+    const float *iq;        /* [A, K, 2] */
+} packet;
+
+static float amplitude_of(packet from, size_t i)
 {
+    return from.iq ? sqrtf(from.iq[2 * i] * from.iq[2 * i] + from.iq[2 * i + 1] * from.iq[2 * i + 1])
+                   : from.amplitude[i];
+}
+
+/* 1 / g of each antenna, g = sqrt(mean over the usable columns of a^2). 0 if the packet is not a measurement. */
+static int measure_gains(wdt_chain *chain, packet from)
+{
+    const int16_t *const band = chain->part[0].band;
     for (uint32_t a = 0; a < chain->antennas; a++) {
-        const float *row = amplitude + (size_t)a * chain->subcarriers; /* [K] */
+        const size_t row = (size_t)a * chain->subcarriers;
         float power = 0.0f;
         for (uint32_t k = 0; k < chain->subcarriers; k++) {
-            if (chain->band[k] < 0) {
+            if (band[k] < 0) {
                 continue;
             }
-            if (!(row[k] >= 0.0f)) { /* negative or NaN */
+            const float x = amplitude_of(from, row + k);
+            if (!(x >= 0.0f)) { /* negative or NaN */
                 return 0;
             }
-            power += row[k] * row[k];
+            power += x * x;
         }
         power /= (float)chain->usable;
         if (power < POWER_MIN || power > POWER_MAX) {
@@ -284,69 +258,62 @@ static int measure_gains(wdt_chain *chain, const float *amplitude)
 
 /* X += (x - X) / packets, x = a / g: the mean as it stands after every packet. A plain sum would lose the last bits of
  * a crowded bin, and would not give back exactly x when every packet is x: stillness has to be zero motion. */
-static void add_to_bin(wdt_chain *chain, const float *amplitude)
+static void add_to_bin(wdt_chain *chain, packet from)
 {
+    const int16_t *const band = chain->part[0].band;
     if (chain->packets < COUNT_MAX) {
         chain->packets++;
     }
     float share = 1.0f / (float)chain->packets;
     for (uint32_t a = 0; a < chain->antennas; a++) {
-        const float *row = amplitude + (size_t)a * chain->subcarriers;
-        float *mean = chain->current + (size_t)a * chain->subcarriers;
+        const size_t row = (size_t)a * chain->subcarriers;
+        float *mean = chain->current + row;
         for (uint32_t k = 0; k < chain->subcarriers; k++) {
-            if (chain->band[k] < 0) {
+            if (band[k] < 0) {
                 continue;
             }
-            float x = row[k] * chain->inverse_gain[a];
+            float x = amplitude_of(from, row + k) * chain->inverse_gain[a];
             mean[k] = chain->packets == 1 ? x : mean[k] + (x - mean[k]) * share;
+        }
+    }
+    for (uint32_t p = 0; p < chain->n_parts; p++) {
+        if (chain->part[p].is.kind == WDT_PART_QUADRATURE) {
+            wdt_part_add(&chain->part[p], from.iq, chain->inverse_gain, chain->antennas, chain->subcarriers,
+                         chain->packets);
         }
     }
 }
 
 /* ------------------------------------------------------------------------------------------------ a frame's way out */
 
-/* level_b = mean |X_n|, d_b = mean |X_n - X_(n-1)| over antennas and columns of the band;
- * motion_b += alpha * (d_b - motion_b), or 0 in the segment's first frame. */
-static void measure_bin(wdt_chain *chain)
+/* X_n [A, K] becomes the newest closed bin. */
+static void append_bin(wdt_bins *bins, const float *X)
 {
-    uint32_t bands = chain->params.bands;
-    float *level = chain->frame, *step = chain->frame + bands; /* [B] each */
-    memset(chain->frame, 0, 2 * (size_t)bands * sizeof(float));
-    for (uint32_t a = 0; a < chain->antennas; a++) {
-        const float *now = chain->current + (size_t)a * chain->subcarriers;
-        const float *before = chain->previous + (size_t)a * chain->subcarriers;
-        for (uint32_t k = 0; k < chain->subcarriers; k++) {
-            int16_t b = chain->band[k];
-            if (b < 0) {
-                continue;
-            }
-            level[b] += now[k];
-            step[b] += fabsf(now[k] - before[k]);
-        }
+    const size_t packet = (size_t)bins->antennas * bins->subcarriers;
+    bins->newest = (bins->newest + 1) % bins->slots;
+    float *const slot = bins->ring + bins->newest * packet;
+    if (slot != X) {
+        memcpy(slot, X, packet * sizeof *X);
     }
-    for (uint32_t b = 0; b < bands; b++) {
-        level[b] *= chain->weight[b];
-        float d = step[b] * chain->weight[b];
-        chain->motion[b] = chain->first ? 0.0f : chain->motion[b] + chain->alpha * (d - chain->motion[b]);
-        step[b] = chain->motion[b]; /* from here on the frame's second half is what it is called: motion */
+    if (bins->closed <= WDT_CHAIN_MAX_LAG) {
+        bins->closed++;
     }
 }
 
-/* The open bin becomes the frame that is due at its edge; X_n becomes X_(n-1). */
-static void close_bin(wdt_chain *chain)
+/* The open bin is due, and `empty_bins` behind it. */
+static void close_bin(wdt_chain *chain, uint32_t empty_bins)
 {
-    measure_bin(chain);
-    float *emptied = chain->previous;
-    chain->previous = chain->current;
-    chain->current = emptied;
+    append_bin(&chain->bins, chain->current);
+    for (uint32_t p = 0; p < chain->n_parts; p++) {
+        wdt_part_keep(&chain->part[p]);
+    }
     chain->packets = 0;
-    chain->first = 0;
-    chain->held = 0;
-    chain->due = 1;
+    chain->due = 1 + empty_bins;
     chain->due_us = chain->edge_us;
+    chain->empty = 0;
 }
 
-wdt_chain_status wdt_chain_push(wdt_chain *chain, int64_t t_us, const float *amplitude)
+static wdt_chain_status take(wdt_chain *chain, int64_t t_us, packet from)
 {
     if (chain->due > 0) {
         return WDT_CHAIN_E_UNDRAINED;
@@ -359,52 +326,95 @@ wdt_chain_status wdt_chain_push(wdt_chain *chain, int64_t t_us, const float *amp
         chain->late++;
         return WDT_CHAIN_LATE;
     }
-    if (!measure_gains(chain, amplitude)) {
+    if (!measure_gains(chain, from)) {
         chain->skipped++;
         return WDT_CHAIN_SKIPPED;
     }
 
     int64_t period = chain->params.period_us;
     if (chain->open && t_us - chain->newest_us > chain->params.max_gap_us) {
-        close_bin(chain);
+        close_bin(chain, 0);
+        chain->ending = 1;
         chain->open = 0;
     } else if (chain->open && t_us >= chain->edge_us) {
-        close_bin(chain);
         /* Below max_gap_us, so it fits 32 bits: a division that a small chip has. */
         uint32_t empty_bins = (uint32_t)(t_us - chain->edge_us) / chain->params.period_us;
-        chain->due += empty_bins;
+        close_bin(chain, empty_bins);
         chain->edge_us += period * (1 + (int64_t)empty_bins);
     }
     if (!chain->open) {
         chain->open = 1;
-        chain->first = 1;
         chain->edge_us = t_us + period;
     }
-    add_to_bin(chain, amplitude);
+    add_to_bin(chain, from);
     chain->newest_us = t_us;
     chain->started = 1;
     return WDT_CHAIN_OK;
 }
 
-wdt_chain_status wdt_chain_next(wdt_chain *chain, float *frame, int64_t *time_us, uint8_t *held)
+int wdt_chain_needs_phase(const wdt_chain_params *params)
 {
-    if (chain->due == 0) {
-        return WDT_CHAIN_NONE;
-    }
-    uint32_t bands = chain->params.bands;
-    memcpy(frame, chain->frame, 2 * (size_t)bands * sizeof(float));
-    *time_us = chain->due_us;
-    *held = chain->held;
-    chain->due--;
-    chain->due_us += chain->params.period_us;
-    if (chain->due > 0) { /* an empty bin follows: the levels stay, the step is 0, and the motion decays */
-        chain->held = 1;
-        for (uint32_t b = 0; b < bands; b++) {
-            chain->motion[b] += chain->alpha * (0.0f - chain->motion[b]);
-            chain->frame[bands + b] = chain->motion[b];
+    wdt_chain_part part[WDT_CHAIN_MAX_PARTS];
+    const uint32_t count = wdt_parts_of(params, part);
+    for (uint32_t p = 0; p < count; p++) {
+        if (part[p].kind == WDT_PART_QUADRATURE) {
+            return 1;
         }
     }
-    return WDT_CHAIN_FRAME;
+    return 0;
+}
+
+wdt_chain_status wdt_chain_push(wdt_chain *chain, int64_t t_us, const float *amplitude)
+{
+    const packet from = {amplitude, NULL};
+    return wdt_chain_needs_phase(&chain->params) ? WDT_CHAIN_E_PHASE : take(chain, t_us, from);
+}
+
+wdt_chain_status wdt_chain_push_iq(wdt_chain *chain, int64_t t_us, const float *iq)
+{
+    const packet from = {NULL, iq};
+    return take(chain, t_us, from);
+}
+
+/* The parts as of the next bin that is due. */
+static void measure_bin(wdt_chain *chain)
+{
+    if (chain->empty) { /* X_n = X_(n-1) */
+        wdt_bins *const bins = &chain->bins;
+        append_bin(bins, bins->ring + (size_t)bins->newest * bins->antennas * bins->subcarriers);
+    }
+    float *frame = chain->frame;
+    for (uint32_t p = 0; p < chain->n_parts; p++) {
+        wdt_part_close(&chain->part[p], &chain->bins, frame);
+        frame += chain->part[p].features;
+    }
+}
+
+wdt_chain_status wdt_chain_next(wdt_chain *chain, float *frame, int64_t *time_us, uint8_t *held)
+{
+    while (chain->due > 0) {
+        measure_bin(chain);
+        const int64_t end_us = chain->due_us;
+        chain->due_us += chain->params.period_us;
+        chain->due--;
+        chain->gathered++;
+        chain->fresh |= !chain->empty;
+        chain->empty = 1;
+        const int last = chain->ending && chain->due == 0;
+        if (last) {
+            chain->bins.closed = 0;
+            chain->ending = 0;
+        }
+        if (last || chain->gathered == chain->frame_bins) {
+            memcpy(frame, chain->frame, wdt_chain_features(&chain->params) * sizeof *frame);
+            *time_us = end_us;
+            *held = !chain->fresh;
+            chain->gathered = 0;
+            chain->fresh = 0;
+            return WDT_CHAIN_FRAME;
+        }
+    }
+    return WDT_CHAIN_NONE;
 }
 
 wdt_chain_status wdt_chain_flush(wdt_chain *chain)
@@ -413,7 +423,8 @@ wdt_chain_status wdt_chain_flush(wdt_chain *chain)
         return WDT_CHAIN_E_UNDRAINED;
     }
     if (chain->open) {
-        close_bin(chain);
+        close_bin(chain, 0);
+        chain->ending = 1;
     }
     chain->open = 0;
     return WDT_CHAIN_OK;

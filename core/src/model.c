@@ -4,6 +4,7 @@
 
 #include <float.h>
 #include <math.h>
+#include <stddef.h>
 #include <string.h>
 
 #include "half.h"
@@ -206,17 +207,28 @@ static const char *read_embedding(wdt_model *model, const wdt_rvne *blob)
     return from.left ? "the embedding record is too long for its sizes" : NULL;
 }
 
+/* What version 2 goes on with. */
+static int take_parts(payload *from, wdt_chain_params *chain)
+{
+    const size_t counts = offsetof(wdt_chain_params, part) - offsetof(wdt_chain_params, frame_bins);
+    return take_words(from, &chain->frame_bins, counts) && chain->n_parts <= WDT_CHAIN_MAX_PARTS &&
+           take_words(from, chain->part, chain->n_parts * sizeof *chain->part);
+}
+
 static const char *read_chain(wdt_model *model, const wdt_rvne *blob)
 {
     payload from;
     if (!open_record(blob, WDT_RECORD_feature_chain, &from)) {
         return NULL;
     }
-    if (!take_words(&from, &model->chain, sizeof model->chain) || from.left != 0) {
+    wdt_chain_params *const chain = &model->chain;
+    memset(chain, 0, sizeof *chain);
+    if (!take_words(&from, chain, offsetof(wdt_chain_params, frame_bins)) ||
+        (chain->version == 2 && !take_parts(&from, chain)) || from.left != 0) {
         return "the feature chain record's length does not match its fields";
     }
-    const char *const broken = wdt_chain_params_rule(&model->chain);
-    if (!broken && 2 * model->chain.bands != (uint32_t)model->features) {
+    const char *const broken = wdt_chain_params_rule(chain);
+    if (!broken && wdt_chain_features(chain) != (uint32_t)model->features) {
         return "the feature chain record makes frames of another length than the model takes";
     }
     model->has_chain = 1;

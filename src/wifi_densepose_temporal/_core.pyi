@@ -131,7 +131,7 @@ class Model:
     norm: int
     has_chain: bool
     pooling: tuple[int, int]
-    chain: dict[str, int]
+    chain: dict[str, Any]
 
 class Stream:
     length: int
@@ -151,13 +151,18 @@ CHAIN_MAX_TIME_US: int
 # frames [T, F], times_us [T], held [T] of 0 and 1, packets skipped and late in this call
 _Frames = tuple[_F32, NDArray[np.int64], NDArray[np.uint8], int, int]
 
+CHAIN_PARTS: tuple[str, ...]
+CHAIN_PART_FIELDS: list[str]
+
+# Words of a chain: numbers by name; in version 2 also "parts", a list of dictionaries of numbers.
 def chain_defaults() -> dict[str, int]: ...
-def chain_rule(words: dict[str, int]) -> str | None: ...
+def chain_rule(words: dict[str, Any]) -> str | None: ...
+def chain_features(words: dict[str, Any]) -> int: ...
 def chain_assign_bands(ofdm_index: NDArray[np.int16] | None, count: int, bands: int) -> NDArray[np.int16] | None: ...
 
 class Chain:
     def __init__(
-        self, words: dict[str, int], antennas: int, subcarriers: int, ofdm_index: NDArray[np.int16] | None
+        self, words: dict[str, Any], antennas: int, subcarriers: int, ofdm_index: NDArray[np.int16] | None
     ) -> None: ...
     def push(self, t_us: NDArray[np.int64], amplitude: _F32) -> _Frames: ...
     def push_iq(self, t_us: NDArray[np.int64], iq: _F32) -> _Frames: ...

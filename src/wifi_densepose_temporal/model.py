@@ -158,7 +158,7 @@ class TemporalModel:
         return self._core.pooling[1]
 
     @property
-    def feature_chain(self) -> dict[str, int] | None:
+    def feature_chain(self) -> dict[str, Any] | None:
         """Parameters of the feature chain that made the training frames; None where the blob does not say."""
         return dict(self._core.chain) if self._core.has_chain else None
 

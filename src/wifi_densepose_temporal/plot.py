@@ -83,7 +83,10 @@ def plot_replay(replay: Replay, name: str, path: str | os.PathLike[str]) -> None
         axes = figure.subplots(4, 1, sharex=True, height_ratios=(3, 1.2, 1.8, 0.35))
         amplitude, motion, probability, decision = axes
         _draw_amplitude(figure, amplitude, replay.capture)
-        _draw_motion(motion, replay.frames, replay.config)
+        # A model's frames need not hold motion as such; that of the default chain is what a person can read.
+        config = FeatureConfig() if replay.config.parts else replay.config
+        frames = some_frames(replay.capture, config) if replay.config.parts else replay.frames
+        _draw_motion(motion, frames, config)
         _draw_decisions(probability, decision, replay)
         title = f"{_shortened(name, MAX_NAME_LETTERS)}  ({replay.prediction.source})"
         _finish(figure, list(axes), title, replay)
@@ -274,7 +277,7 @@ def _curve(
 
     Each segment begins with a copy of its first point, where that frame's bin begins, and is followed by a NaN.
     """
-    period_s = config.period_us / 1e6
+    period_s = config.frame_period_s
     step = -(-len(times_s) // MAX_POINTS)
     ends = np.append(np.flatnonzero(np.diff(times_s) > 1.5 * period_s), len(times_s) - 1)
     pieces_s, pieces = [], []

@@ -173,7 +173,7 @@ def _data_notes(capture: Capture, frames: Frames, config: FeatureConfig) -> list
             "an assumed packet rate" if capture.rate_hz is None else f"an assumed {capture.rate_hz:g} packets a second"
         )
         notes.append(f"The file has no usable clock: times are made from {rate} (--rate changes it), not measured.")
-    silences = int((np.diff(frames.times_s) > 1.5 * config.period_us / 1e6).sum())
+    silences = int((np.diff(frames.times_s) > 1.5 * config.frame_period_s).sum())
     if silences:
         notes.append(
             f"Unavailable during {silences} silence(s) longer than {config.max_gap_s:g} s: no frames there, and "

@@ -4,6 +4,7 @@
 #include "wdt_chain.h"
 
 #include <math.h>
+#include <stddef.h>
 #include <string.h>
 
 #define MEMORY_BYTES (1 << 20)
@@ -55,7 +56,7 @@ static void test_defaults(void)
     CHECK(params.version == 1 && params.bands == 8 && params.period_us == 20000);
     CHECK(params.motion_time_us == 250000 && params.max_gap_us == 1000000);
     CHECK(wdt_chain_params_rule(&params) == NULL);
-    CHECK(sizeof params == 5 * sizeof(uint32_t)); /* a blob's record is copied into it */
+    CHECK(offsetof(wdt_chain_params, frame_bins) == 5 * sizeof(uint32_t)); /* a blob's record is copied into it */
 }
 
 static void test_rules(void)
@@ -70,8 +71,8 @@ static void test_rules(void)
         {1, 8, 100, 250000, UINT32_MAX},
     };
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
-        wdt_chain_params params;
-        memcpy(&params, bad[i], sizeof params);
+        wdt_chain_params params = {0};
+        memcpy(&params, bad[i], sizeof bad[i]);
         wdt_chain *chain = NULL;
         CHECK(wdt_chain_params_rule(&params) != NULL);
         CHECK(wdt_chain_bytes(&params, 1, 64) == 0);
@@ -80,7 +81,7 @@ static void test_rules(void)
     }
     const uint32_t edge[5] = {1, 1024, 100, 1000000, 1000000}; /* 10,000 periods exactly */
     wdt_chain_params params;
-    memcpy(&params, edge, sizeof params);
+    memcpy(&params, edge, sizeof edge);
     CHECK(wdt_chain_params_rule(&params) == NULL);
 }
 

@@ -80,6 +80,55 @@ def reference(t_us, amplitude, subcarriers, words):
     return values, np.array(times, np.int64), np.array(held, bool), skipped, late
 
 
+def part_values(part, X, phases, bands, period_s):
+    """[bins, features] of one part, of X [bins, A, kept] and, for a quadrature, of its pairs of bands in each bin."""
+
+    def follow(values, time_s):
+        alpha = 1 - np.exp(-period_s / time_s) if time_s else 1
+        average = [values[0]]
+        for value in values[1:]:
+            average.append(average[-1] + alpha * (value - average[-1]))
+        return np.array(average)
+
+    def over_bands(values):
+        return np.stack([values[:, :, band].mean(axis=(1, 2)) for band in bands], axis=1)
+
+    if part.kind == "quadrature":
+        return follow(phases, part.time_s)
+    if part.kind == "motion":
+        back = X[np.maximum(np.arange(len(X)) - part.lag, 0)]
+        values = follow(over_bands(np.abs(X - back)), part.time_s)
+    else:
+        values = follow(over_bands(X), part.time_s)
+    if part.kind == "deviation":
+        return values - follow(over_bands(X), part.slow_s)
+    return np.log(values + part.log_floor) if part.log_floor else values
+
+
+def reference_parts(t_us, iq, subcarriers, config):
+    """Frames [T, F] of a chain that lists its parts, one segment without skipped packets, and their times [T]."""
+    columns = usable_columns(subcarriers)
+    amplitude = np.abs(iq[:, :, columns])
+    gain = np.sqrt((amplitude**2).mean(axis=2, keepdims=True))
+    x, c = amplitude / gain, iq[:, :, columns] / gain
+    number = (t_us - t_us[0]) // config.period_us
+    bins = np.arange(number[-1] + 1)
+    newest = [number[number <= n].max() for n in bins]  # an empty bin is held
+    X = np.array([x[number == n].mean(axis=0) for n in newest])
+    parts = []
+    for part in config.parts:
+        bands = np.array_split(np.arange(len(columns)), part.bands)
+        C = np.stack([c[:, :, band].mean(axis=2) for band in bands], axis=2)
+        pairs = (C[:, :, part.lag :] * C[:, :, : part.bands - part.lag].conj()).imag.mean(axis=1)
+        phases = np.array([pairs[number == n].mean(axis=0) for n in newest])
+        parts.append(part_values(part, X, phases, bands, config.period_us / 1e6))
+    shown = [*bins[config.frame_bins - 1 :: config.frame_bins]]
+    if len(bins) % config.frame_bins:  # the segment's end completes the last frame
+        shown.append(bins[-1])
+    values = np.concatenate(parts, axis=1)[shown]
+    return values, t_us[0] + (np.array(shown) + 1) * config.period_us
+
+
 def tolerance(columns, antennas, packets_in_a_bin, words):
     """Largest difference that float32 explains, absolute; u is half a unit in the last place.
 

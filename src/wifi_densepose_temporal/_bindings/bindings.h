@@ -22,6 +22,10 @@ void bind_blob(nb::module_ &m);
 void bind_model(nb::module_ &m);
 void bind_chain(nb::module_ &m);
 
+// The parameters of a feature chain by their names; in version 2 with a list of its parts.
+struct wdt_chain_params;
+nb::dict chain_words(const wdt_chain_params &params);
+
 template <int Rank> using In = nb::ndarray<const float, nb::ndim<Rank>, nb::c_contig, nb::device::cpu>;
 template <int Rank> using Out = nb::ndarray<float, nb::ndim<Rank>, nb::c_contig, nb::device::cpu>;
 using Bytes = nb::ndarray<const uint8_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;

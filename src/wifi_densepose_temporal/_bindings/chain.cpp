@@ -29,14 +29,12 @@ struct Chain {
     size_t antennas, subcarriers, frame_dim;
     Memory memory;
     wdt_chain *chain = nullptr;
-    std::vector<float> amplitude; // [antennas, subcarriers] of the packet in hand, where packets come as I/Q
     std::vector<float> frame;     // [F]
     Busy busy;
 
     Chain(const wdt_chain_params &params, uint32_t antennas, uint32_t subcarriers, std::optional<Index> ofdm_index)
-        : antennas(antennas), subcarriers(subcarriers), frame_dim(2 * size_t{params.bands}),
-          memory(Memory::zeroed(wdt_chain_bytes(&params, antennas, subcarriers))),
-          amplitude(this->antennas * this->subcarriers), frame(frame_dim)
+        : antennas(antennas), subcarriers(subcarriers), frame_dim(wdt_chain_features(&params)),
+          memory(Memory::zeroed(wdt_chain_bytes(&params, antennas, subcarriers))), frame(frame_dim)
     {
         if (ofdm_index && ofdm_index->shape(0) != subcarriers) {
             throw std::invalid_argument("ofdm_index needs one entry per subcarrier");
@@ -92,7 +90,7 @@ struct Chain {
         check(t_us.shape(0), packets.shape(0), packets.shape(1), packets.shape(2));
         return collect([&](Output &out) {
             for (size_t i = 0; i < t_us.shape(0); i++) {
-                wdt_chain_push(chain, t_us.data()[i], packets.data() + i * amplitude.size());
+                wdt_chain_push(chain, t_us.data()[i], packets.data() + i * antennas * subcarriers);
                 drain(out);
             }
         });
@@ -106,8 +104,7 @@ struct Chain {
         }
         return collect([&](Output &out) {
             for (size_t i = 0; i < t_us.shape(0); i++) {
-                wdt_chain_amplitude_iq(packets.data() + 2 * i * amplitude.size(), amplitude.size(), amplitude.data());
-                wdt_chain_push(chain, t_us.data()[i], amplitude.data());
+                wdt_chain_push_iq(chain, t_us.data()[i], packets.data() + 2 * i * antennas * subcarriers);
                 drain(out);
             }
         });
@@ -122,22 +119,27 @@ struct Chain {
     }
 };
 
-// The parameters as keyword arguments are one struct, so that a field is added in wdt_chain.h and here alone.
+// The parameters as one dictionary, so that a field is added in wdt_chain.h alone. Version 2 has its parts in a list.
 wdt_chain_params params_of(const nb::dict &words)
 {
     wdt_chain_params params{};
 #define WDT_CHAIN_READ(name) params.name = nb::cast<uint32_t>(words[#name]);
     WDT_CHAIN_FIELDS(WDT_CHAIN_READ)
+    if (params.version == 1) {
+        return params;
+    }
+    params.frame_bins = nb::cast<uint32_t>(words["frame_bins"]);
+    for (nb::handle item : nb::cast<nb::list>(words["parts"])) {
+        const auto given = nb::cast<nb::dict>(item);
+        if (params.n_parts == WDT_CHAIN_MAX_PARTS) {
+            params.n_parts++; // which the rule refuses
+            break;
+        }
+        wdt_chain_part &part = params.part[params.n_parts++];
+#define WDT_PART_READ(name) part.name = nb::cast<uint32_t>(given[#name]);
+        WDT_CHAIN_PART_FIELDS(WDT_PART_READ)
+    }
     return params;
-}
-
-nb::dict defaults()
-{
-    const wdt_chain_params params = wdt_chain_params_default();
-    nb::dict words;
-#define WDT_CHAIN_WRITE(name) words[#name] = params.name;
-    WDT_CHAIN_FIELDS(WDT_CHAIN_WRITE)
-    return words;
 }
 
 // None if there are fewer usable columns than bands.
@@ -153,6 +155,26 @@ nb::object assign_bands(std::optional<Index> ofdm_index, uint32_t count, uint32_
 
 } // namespace
 
+nb::dict chain_words(const wdt_chain_params &params)
+{
+    nb::dict words;
+#define WDT_CHAIN_WRITE(name) words[#name] = params.name;
+    WDT_CHAIN_FIELDS(WDT_CHAIN_WRITE)
+    if (params.version == 1) {
+        return words;
+    }
+    nb::list parts;
+    for (uint32_t p = 0; p < params.n_parts; p++) {
+        nb::dict part;
+#define WDT_PART_WRITE(name) part[#name] = params.part[p].name;
+        WDT_CHAIN_PART_FIELDS(WDT_PART_WRITE)
+        parts.append(part);
+    }
+    words["frame_bins"] = params.frame_bins;
+    words["parts"] = parts;
+    return words;
+}
+
 void bind_chain(nb::module_ &m)
 {
     m.attr("CHAIN_UNUSED") = int{WDT_CHAIN_UNUSED};
@@ -160,7 +182,17 @@ void bind_chain(nb::module_ &m)
     m.attr("CHAIN_MAX_ANTENNAS") = WDT_CHAIN_MAX_ANTENNAS;
     m.attr("CHAIN_MAX_SUBCARRIERS") = WDT_CHAIN_MAX_SUBCARRIERS;
     m.attr("CHAIN_MAX_TIME_US") = WDT_CHAIN_MAX_TIME_US;
-    m.def("chain_defaults", &defaults);
+    m.attr("CHAIN_PARTS") = nb::make_tuple("level", "motion", "deviation", "quadrature");
+    static_assert(WDT_PART_KINDS == 4, "a name for each kind of part");
+    nb::list part_fields;
+#define WDT_PART_NAME(name) part_fields.append(#name);
+    WDT_CHAIN_PART_FIELDS(WDT_PART_NAME)
+    m.attr("CHAIN_PART_FIELDS") = part_fields;
+    m.def("chain_defaults", [] { return chain_words(wdt_chain_params_default()); });
+    m.def("chain_features", [](const nb::dict &words) {
+        const wdt_chain_params params = params_of(words);
+        return wdt_chain_features(&params);
+    });
     m.def("chain_rule", [](const nb::dict &words) {
         const wdt_chain_params params = params_of(words);
         return wdt_chain_params_rule(&params);

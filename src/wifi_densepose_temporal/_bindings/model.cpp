@@ -82,13 +82,6 @@ struct Stream {
     }
 };
 
-nb::dict chain_words(const Model &m) {
-    nb::dict words;
-#define WDT_CHAIN_ENTRY(name) words[#name] = m.model.chain.name;
-    WDT_CHAIN_FIELDS(WDT_CHAIN_ENTRY)
-    return words;
-}
-
 template <auto Member> auto field() {
     return [](const Model &m) { return m.model.*Member; };
 }
@@ -107,7 +100,7 @@ void bind_model(nb::module_ &m) {
         .def_prop_ro("pooling", [](const Model &l) {
             return nb::make_tuple(l.model.pooling.kind, l.model.pooling.frames);
         })
-        .def_prop_ro("chain", &chain_words);
+        .def_prop_ro("chain", [](const Model &l) { return chain_words(l.model.chain); });
 
     nb::class_<Stream>(m, "Stream")
         .def(nb::init<const Model &, ptrdiff_t, bool>(), nb::keep_alive<1, 2>())

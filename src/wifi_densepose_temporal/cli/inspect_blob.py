@@ -145,12 +145,23 @@ def _content(record: Record) -> object:
         number = content.get(field)
         if isinstance(number, int) and number < len(names):
             content[field] = names[number]
+    if record.name == "feature_chain" and content["version"] == 2:
+        return content | _parts(words[len(fields) :])
     rest = len(record.payload) - 4 * len(fields)
     if record.name == "pattern":
         content["global_tokens"] = words[len(fields) :]
     elif rest:
         content["tensor_bytes" if record.name != "unknown" else "unknown_bytes"] = rest
     return content
+
+
+def _parts(words: list[int]) -> dict[str, object]:
+    """What a feature chain of version 2 goes on with: frame_bins, n_parts, the parts."""
+    fields, (frame_bins, count), rest = _core.CHAIN_PART_FIELDS, words[:2] or (0, 0), words[2:]
+    rows = [dict(zip(fields, rest[at : at + len(fields)], strict=False)) for at in range(0, len(rest), len(fields))]
+    kinds = dict(enumerate(_core.CHAIN_PARTS))
+    parts = [row | {"kind": kinds.get(row["kind"], row["kind"])} for row in rows]
+    return {"frame_bins": frame_bins, "n_parts": count, "parts": parts}
 
 
 def _print(document: dict[str, Any]) -> None:

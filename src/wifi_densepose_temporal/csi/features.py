@@ -2,16 +2,17 @@
 
 The arithmetic is core/src/chain.c, the file that runs on the microcontroller too; docs/features.md has the
 formulas and the reasons. This module checks arguments and turns seconds into microseconds. It reads no files
-(csi/read.py does), uses no phase, and makes no frames where there is no data.
+(csi/read.py does), and makes no frames where there is no data.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import logging
+import math
 import operator
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -38,16 +39,75 @@ _WORDS = _core.chain_defaults()
 _US = 1e6  # microseconds in a second
 
 
+PartKind = Literal["level", "motion", "deviation", "quadrature"]
+
+
+@dataclasses.dataclass(frozen=True)
+class FeaturePart:
+    """One part of a frame; docs/features.md has the formulas.
+
+    Attributes:
+        kind: `"level"` of each band; `"motion"`, its mean change since `lag` bins ago; `"deviation"`, its level
+            averaged over `time_s` minus that averaged over `slow_s`; `"quadrature"`, the sine of the phase between a
+            band and the one `lag` bands on, times both amplitudes, for which I/Q is needed.
+        bands: groups of neighbouring subcarriers, B; 1..1024. The part has B features, a quadrature B - lag.
+        lag: 1..16, bins for motion and bands for quadrature; 0 for the others.
+        time_s: time constant of the average over time, seconds; 0 for none.
+        slow_s: of a deviation, above time_s; else 0.
+        log_floor: if above 0, the part's values v >= 0 become log(v + log_floor); up to 1, in steps of 10^-6.
+    """
+
+    kind: PartKind
+    bands: int
+    lag: int = 0
+    time_s: float = 0.0
+    slow_s: float = 0.0
+    log_floor: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.kind not in _core.CHAIN_PARTS:
+            raise ConfigError(f"a part of kind {self.kind!r}; expected one of {', '.join(_core.CHAIN_PARTS)}")
+        try:
+            for name in ("bands", "lag"):
+                object.__setattr__(self, name, operator.index(getattr(self, name)))
+            for name in ("time_s", "slow_s", "log_floor"):
+                object.__setattr__(self, name, float(getattr(self, name)))
+        except (TypeError, ValueError) as error:
+            raise ConfigError(f"{self}: bands and lag must be ints and the rest numbers ({error})") from None
+        if not all(0 <= number < 1 << 32 for number in self.to_words().values()):
+            raise ConfigError(f"{self}: a number that is negative or too large for 32 bits")
+
+    def to_words(self) -> dict[str, int]:
+        """The part in a blob's feature chain record, u32 by name; times in microseconds."""
+        numbers = (self.time_s * _US, self.slow_s * _US, self.log_floor * _US)
+        if not all(math.isfinite(number) for number in numbers):
+            raise ConfigError(f"{self}: expected finite numbers")
+        words = (_core.CHAIN_PARTS.index(self.kind), self.bands, self.lag, *map(round, numbers))
+        return dict(zip(_core.CHAIN_PART_FIELDS, words, strict=True))
+
+    @classmethod
+    def from_words(cls, words: Mapping[str, int]) -> FeaturePart:
+        """The part of a record: `from_words(w).to_words() == w`."""
+        if set(words) != set(_core.CHAIN_PART_FIELDS) or not 0 <= words["kind"] < len(_core.CHAIN_PARTS):
+            raise ConfigError(f"a part of {dict(words)}; expected a known kind and {_core.CHAIN_PART_FIELDS}")
+        kind, bands, lag, *micro = (words[name] for name in _core.CHAIN_PART_FIELDS)
+        return cls(cast(PartKind, _core.CHAIN_PARTS[kind]), bands, lag, *(number / _US for number in micro))
+
+
 @dataclasses.dataclass(frozen=True)
 class FeatureConfig:
     """What a frame is. A model is trained for one configuration, and its blob carries it.
 
+    Without `parts` a frame is the level and the motion of `bands` bands, one a bin. With them, it is those parts.
+
     Attributes:
         bands: groups of neighbouring subcarriers, B; 1..1024, and no more than usable subcarriers.
-        rate_hz: frames a second, 0.1..10000. It runs as a whole number of microseconds a frame, `period_us`:
-            30 Hz as 33333 us, that is 30.0003 Hz.
-        motion_time_s: time constant of the motion average, seconds; at most 10000 frame periods.
-        max_gap_s: a silence longer than this, seconds, ends a segment; at most 10000 frame periods.
+        rate_hz: bins a second, 0.1..10000, and frames too unless `frame_bins` says otherwise. It runs as a whole
+            number of microseconds a bin, `period_us`: 30 Hz as 33333 us, that is 30.0003 Hz.
+        motion_time_s: time constant of the motion average, seconds; at most 10000 bins.
+        max_gap_s: a silence longer than this, seconds, ends a segment; at most 10000 bins.
+        parts: of a frame, in their order; then `bands` and `motion_time_s` are not used and stay as they are.
+        frame_bins: bins from one frame to the next, 1..1000; a frame holds its parts as of its last bin.
 
     Raises:
         ConfigError: a value that is no number or outside its range.
@@ -57,12 +117,16 @@ class FeatureConfig:
     rate_hz: float = _US / _WORDS["period_us"]
     motion_time_s: float = _WORDS["motion_time_us"] / _US
     max_gap_s: float = _WORDS["max_gap_us"] / _US
+    parts: tuple[FeaturePart, ...] = ()
+    frame_bins: int = 1
 
     def __post_init__(self) -> None:
         try:
-            object.__setattr__(self, "bands", operator.index(self.bands))
+            for name in ("bands", "frame_bins"):
+                object.__setattr__(self, name, operator.index(getattr(self, name)))
             for name in ("rate_hz", "motion_time_s", "max_gap_s"):
                 object.__setattr__(self, name, float(getattr(self, name)))
+            object.__setattr__(self, "parts", tuple(map(_as_part, self.parts)))
         except (TypeError, ValueError) as error:
             raise ConfigError(f"{self}: bands must be an int and the rest numbers ({error})") from None
         if not 0.1 <= self.rate_hz <= 10_000:
@@ -72,59 +136,100 @@ class FeatureConfig:
         for name in ("motion_time_s", "max_gap_s"):
             if not 0 < getattr(self, name) <= 4294:  # microseconds in 32 bits
                 raise ConfigError(f"{name}={getattr(self, name)}; expected above 0 and at most 4294 seconds")
+        self._check_parts()
         broken = _core.chain_rule(self.to_words())
         if broken is not None:
             raise ConfigError(f"{self}, in microseconds {self.to_words()}: {broken}")
 
+    def _check_parts(self) -> None:
+        if not self.parts and self.frame_bins != 1:
+            raise ConfigError(f"frame_bins={self.frame_bins} without parts; lower rate_hz, or list the parts")
+        unused = (self.bands, round(self.motion_time_s * _US)) != (_WORDS["bands"], _WORDS["motion_time_us"])
+        if self.parts and unused:
+            raise ConfigError(
+                f"bands={self.bands} and motion_time_s={self.motion_time_s} beside parts; each part has its own"
+            )
+
     @property
     def input_dim(self) -> int:
-        """Features of a frame, F = 2 * bands: a level and a motion for each band."""
-        return 2 * self.bands
+        """Features of a frame, F: without `parts` 2 * bands, a level and a motion for each band."""
+        return _core.chain_features(self.to_words())
 
     @property
     def period_us(self) -> int:
-        """Microseconds between frames: 1e6 / rate_hz, rounded."""
+        """Microseconds of a bin: 1e6 / rate_hz, rounded."""
         return round(_US / self.rate_hz)
 
-    def to_words(self) -> dict[str, int]:
-        """The fields of a blob's feature chain record, u32 by name, times rounded to microseconds."""
-        return {
-            "version": _WORDS["version"],
-            "bands": self.bands,
+    @property
+    def frame_period_s(self) -> float:
+        """Seconds between frames."""
+        return self.period_us * self.frame_bins / _US
+
+    @property
+    def needs_phase(self) -> bool:
+        """Whether a part needs I/Q: amplitudes alone are refused."""
+        return any(part.kind == "quadrature" for part in self.parts)
+
+    @property
+    def memory_s(self) -> float:
+        """The longest time constant of a frame's averages, seconds: how far back a frame looks."""
+        times_s = [max(part.time_s, part.slow_s) for part in self.parts]
+        return max(times_s) if times_s else self.motion_time_s
+
+    def to_words(self) -> dict[str, Any]:
+        """The fields of a blob's feature chain record, u32 by name, times rounded to microseconds.
+
+        With parts also `"parts"`, a list of theirs.
+        """
+        words: dict[str, Any] = {
+            "version": 2 if self.parts else _WORDS["version"],
+            "bands": 0 if self.parts else self.bands,
             "period_us": self.period_us,
-            "motion_time_us": round(self.motion_time_s * _US),
+            "motion_time_us": 0 if self.parts else round(self.motion_time_s * _US),
             "max_gap_us": round(self.max_gap_s * _US),
         }
+        if self.parts:
+            words |= {"frame_bins": self.frame_bins, "parts": [part.to_words() for part in self.parts]}
+        return words
 
     @classmethod
-    def from_words(cls, words: Mapping[str, int]) -> FeatureConfig:
+    def from_words(cls, words: Mapping[str, Any]) -> FeatureConfig:
         """The configuration of a blob's feature chain record: `from_words(w).to_words() == w`.
 
         Raises:
             ConfigError: a field too many or too few, another version, or a value outside its range.
         """
-        if set(words) != set(_WORDS):
-            raise ConfigError(f"a feature chain record of {list(words)}; expected {list(_WORDS)}")
-        if words["version"] != _WORDS["version"]:
+        listed = "parts" in words
+        expected = {*_WORDS, "frame_bins", "parts"} if listed else set(_WORDS)
+        if set(words) != expected:
+            raise ConfigError(f"a feature chain record of {list(words)}; expected {sorted(expected)}")
+        if words["version"] != (2 if listed else _WORDS["version"]):
             raise ConfigError(
-                f"feature chain version {words['version']}; expected {_WORDS['version']}, which this release knows: "
+                f"feature chain version {words['version']}; expected {2 if listed else _WORDS['version']}: "
                 "update the package, or export the model again with this one"
             )
         if words["period_us"] < 1:
             raise ConfigError(f"period_us={words['period_us']}; expected 100 to 10000000")
-        return cls(
-            bands=words["bands"],
-            rate_hz=_US / words["period_us"],
-            motion_time_s=words["motion_time_us"] / _US,
-            max_gap_s=words["max_gap_us"] / _US,
-        )
+        timing = {"rate_hz": _US / words["period_us"], "max_gap_s": words["max_gap_us"] / _US}
+        if not listed:
+            return cls(bands=words["bands"], motion_time_s=words["motion_time_us"] / _US, **timing)
+        parts = tuple(map(FeaturePart.from_words, words["parts"]))
+        if not parts:
+            raise ConfigError("a feature chain record without parts; expected 1 to 12")
+        return cls(parts=parts, frame_bins=words["frame_bins"], **timing)
+
+
+def _as_part(part: FeaturePart | Mapping[str, Any]) -> FeaturePart:
+    """A part, or the keywords of one, as a configuration file has them."""
+    return part if isinstance(part, FeaturePart) else FeaturePart(**part)
 
 
 class Frames(NamedTuple):
     """Frames in the order of time; one period apart, except where a segment ended between two of them."""
 
     values: NDArray[np.float32]
-    """[T, F] levels of the B bands, relative to the packet's root mean square, then their B motions."""
+    """[T, F] the parts, one after the other; without `parts` B levels, relative to the packet's root mean square, then
+    their B motions."""
     times_s: NDArray[np.float64]
     """[T] end of each frame's bin, seconds, on the clock of the timestamps; nothing later went into it."""
     held: NDArray[np.bool_]
@@ -161,10 +266,12 @@ class FeatureStream:
     def __init__(self, config: FeatureConfig, antennas: int, subcarriers: Subcarriers):
         if not 1 <= antennas <= _core.CHAIN_MAX_ANTENNAS:
             raise ConfigError(f"antennas={antennas}; expected 1 to {_core.CHAIN_MAX_ANTENNAS}")
-        assign_bands(subcarriers, config.bands)  # refuses what the chain would, and says why
+        for bands in {part.bands for part in config.parts} or {config.bands}:
+            assign_bands(subcarriers, bands)  # refuses what the chain would, and says why
         count, index = columns_of(subcarriers)
         self.config = config
         self._shape = (antennas, count)
+        self._needs_phase = config.needs_phase
         self._chain = _core.Chain(config.to_words(), antennas, count, index)
 
     def push(self, timestamp_s: ArrayLike, packets: NDArray[np.generic]) -> Frames:
@@ -192,6 +299,11 @@ class FeatureStream:
             )
         t_us = _microseconds(times)
         try:
+            if self._needs_phase and values.dtype != np.complex64:
+                raise DtypeError(
+                    f"packets of {values.dtype}; a part of this chain is of phases: give I/Q as complex64, "
+                    "or use a model whose features need amplitudes alone"
+                )
             if values.dtype == np.complex64:
                 pairs = np.ascontiguousarray(values).view(np.float32).reshape(*values.shape, 2)
                 return _frames(self._chain.push_iq(t_us, pairs))
@@ -223,16 +335,16 @@ def extract(capture: Capture, config: FeatureConfig = _DEFAULT) -> Frames:
         ConfigError: fewer usable subcarriers than bands, or a capture of a shape that no stream takes.
         MemoryLimitError: the frames do not fit into memory.
     """
-    amplitude, timestamps = capture.amplitude, capture.timestamps
+    packets, timestamps = packets_for(capture, config), capture.timestamps
     if capture.chain is not None and capture.chain.size:
         mine = main_chain(capture.chain)
         if not mine.all():
             logger.info("%d packets of other receive chains are left out", np.count_nonzero(~mine))
-        amplitude, timestamps = amplitude[mine], timestamps[mine]
+        packets, timestamps = packets[mine], timestamps[mine]
     index = usable_subcarriers(capture)
-    antennas, count = amplitude.shape[1:]
+    antennas, count = packets.shape[1:]
     stream = FeatureStream(config, antennas, count if index is None else index)
-    frames, last = stream.push(timestamps, amplitude), stream.flush()
+    frames, last = stream.push(timestamps, packets), stream.flush()
     if frames.skipped_packets or frames.late_packets:
         logger.info("%d packets skipped, %d late", frames.skipped_packets, frames.late_packets)
     return Frames(
@@ -242,6 +354,22 @@ def extract(capture: Capture, config: FeatureConfig = _DEFAULT) -> Frames:
         frames.skipped_packets,
         frames.late_packets,
     )
+
+
+def packets_for(capture: Capture, config: FeatureConfig) -> NDArray[np.float32] | NDArray[np.complex64]:
+    """What the chain takes of a capture: [packet, antenna, subcarrier] I/Q where it needs phases, else amplitude.
+
+    Raises:
+        ConfigError: it needs phases and the capture holds amplitudes only.
+    """
+    if not config.needs_phase:
+        return capture.amplitude
+    if capture.iq is None:
+        raise ConfigError(
+            f"the capture ({capture.format}) holds amplitudes only, and these features need phases; "
+            "use a recording with I/Q, or a model whose features need amplitudes alone"
+        )
+    return capture.iq
 
 
 def features(capture: Capture, config: FeatureConfig = _DEFAULT) -> NDArray[np.float32]:

@@ -120,9 +120,16 @@ def embedding_projection(layers: Sequence[Affine], dtype: str) -> Record:
     return _record("embedding_projection", _words("embedding_projection", words) + tensors)
 
 
-def feature_chain(words: Mapping[str, int]) -> Record:
+def feature_chain(words: Mapping[str, Any]) -> Record:
     """Parameters of the feature chain that made the frames, as `FeatureConfig.to_words()` gives them."""
-    return _record("feature_chain", _words("feature_chain", words))
+    rest = dict(words)
+    parts = rest.pop("parts", None)
+    if parts is None:
+        return _record("feature_chain", _words("feature_chain", rest))
+    counts = {"frame_bins": rest.pop("frame_bins", None), "n_parts": len(parts)}
+    payload = _words("feature_chain", rest) + _words("feature_chain", counts, tuple(counts))
+    payload += b"".join(_words("feature_chain", part, _core.CHAIN_PART_FIELDS) for part in parts)
+    return _record("feature_chain", payload)
 
 
 def class_labels(labels: Sequence[str]) -> Record:
@@ -207,8 +214,8 @@ def _record(name: str, payload: bytes) -> Record:
     return Record(tag, payload, critical)
 
 
-def _words(name: str, values: Mapping[str, int]) -> bytes:
-    fields = _core.RECORD_WORDS[name]
+def _words(name: str, values: Mapping[str, Any], fields: Sequence[str] | None = None) -> bytes:
+    fields = _core.RECORD_WORDS[name] if fields is None else fields
     if set(fields) != set(values):
         raise BlobRecordError(f"the {name} record has {sorted(values)}; expected {sorted(fields)}")
     try:
