@@ -24,26 +24,32 @@ extern "C" {
 #endif
 
 /* -------------------------------------------------------------------------------------------------- parameters
- * A frame's parts. Version 1 of the chain has two, level and motion of `bands` bands; version 2 lists its own.
- * Time constants are of exponential averages, 0 for none. With log_floor_ppm > 0 a part's value v >= 0 becomes
- * log(v + log_floor_ppm / 10^6).
- *   LEVEL       mean |X_n| of each band, averaged over time_us                                          B features
- *   MOTION      mean |X_n - X_(n-lag)| of each band, averaged over time_us                              B
- *   DEVIATION   the level averaged over time_us (which may be 0) minus that averaged over slow_us: what a band does
- *               against its own recent past; the room's constant part is gone                           B
+ * A frame's parts. Version 1 of the chain has two, level and motion of `bands` bands; version 2 lists its own. A part
+ * begins with a value for each band in each bin:
+ *   LEVEL       mean |X_n|                                                                              B features
+ *   MOTION      mean |X_n - X_(n-lag)|                                                                  B
  *   QUADRATURE  imaginary part of C_(b+lag) conj(C_b) / g^2, C_b the complex mean of a band: the phase between bands,
- *               which a packet's random rotation leaves as it is. Needs I/Q                              B - lag */
-enum { WDT_PART_LEVEL = 0, WDT_PART_MOTION = 1, WDT_PART_DEVIATION = 2, WDT_PART_QUADRATURE = 3, WDT_PART_KINDS };
+ *               which a packet's random rotation leaves as it is. Needs I/Q                              B - lag
+ * What is then made of it, in this order; a 0 leaves a step out:
+ *   time_us         its exponential average with this time constant
+ *   log_floor_ppm   its logarithm, log(v + log_floor_ppm / 10^6)
+ *   slow_us         minus its own exponential average with this time constant, or, with WDT_CHAIN_SO_FAR, its mean over
+ *                   the segment so far: what a band does against its own past, so that the room's constant part is gone
+ *   size_us         divided by size + size_floor_ppm / 10^6, size being the exponential average of the root mean square
+ *                   over the part's features; the logarithm of that divisor follows as one more feature */
+enum { WDT_PART_LEVEL = 0, WDT_PART_MOTION = 1, WDT_PART_QUADRATURE = 2, WDT_PART_KINDS };
 
-#define WDT_CHAIN_PART_FIELDS(X) X(kind) X(bands) X(lag) X(time_us) X(slow_us) X(log_floor_ppm)
+#define WDT_CHAIN_PART_FIELDS(X) \
+    X(kind) X(bands) X(lag) X(time_us) X(log_floor_ppm) X(slow_us) X(size_us) X(size_floor_ppm)
 #define WDT_CHAIN_MEMBER(name) uint32_t name;
 typedef struct wdt_chain_part { WDT_CHAIN_PART_FIELDS(WDT_CHAIN_MEMBER) } wdt_chain_part;
 #undef WDT_CHAIN_MEMBER
 
 #define WDT_CHAIN_MAX_PARTS 12u
-#define WDT_CHAIN_MAX_LAG 16u          /* bins (motion) or bands (quadrature) */
+#define WDT_CHAIN_MAX_LAG 64u          /* bins (motion) or bands (quadrature) */
 #define WDT_CHAIN_MAX_FRAME_BINS 1000u
-#define WDT_CHAIN_MAX_LOG_FLOOR 1000000u
+#define WDT_CHAIN_MAX_FLOOR 1000000u   /* of log_floor_ppm and size_floor_ppm */
+#define WDT_CHAIN_SO_FAR UINT32_MAX    /* as slow_us */
 
 /* The members of wdt_chain_params, in the order in which a blob's record holds them: u32 little-endian each. In version
  * 2, the record goes on with frame_bins, n_parts and the parts. */

@@ -295,7 +295,7 @@ static void append_bin(wdt_bins *bins, const float *X)
     if (slot != X) {
         memcpy(slot, X, packet * sizeof *X);
     }
-    if (bins->closed <= WDT_CHAIN_MAX_LAG) {
+    if (bins->closed < COUNT_MAX) {
         bins->closed++;
     }
 }

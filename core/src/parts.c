@@ -18,8 +18,6 @@ uint32_t wdt_parts_of(const wdt_chain_params *params, wdt_chain_part *part)
     return params->n_parts;
 }
 
-static int is_signed(uint32_t kind) { return kind == WDT_PART_DEVIATION || kind == WDT_PART_QUADRATURE; }
-
 /* At most WDT_CHAIN_MAX_PERIODS periods? Divided, because the product can exceed 32 bits. */
 static int within_periods(uint32_t time_us, uint32_t period_us)
 {
@@ -29,34 +27,36 @@ static int within_periods(uint32_t time_us, uint32_t period_us)
 const char *wdt_part_rule(const wdt_chain_part *part, uint32_t period_us)
 {
     if (part->kind >= WDT_PART_KINDS) {
-        return "a part's kind must be level, motion, deviation or quadrature";
+        return "a part's kind must be level, motion or quadrature";
     }
     if (part->bands < 1 || part->bands > WDT_CHAIN_MAX_BANDS) {
         return "a part's bands must be between 1 and 1024";
     }
-    const int lagged = part->kind == WDT_PART_MOTION || part->kind == WDT_PART_QUADRATURE;
-    if (lagged ? part->lag < 1 || part->lag > WDT_CHAIN_MAX_LAG : part->lag != 0) {
-        return "the lag of motion and quadrature must be between 1 and 16, and 0 for the other parts";
+    if (part->kind == WDT_PART_LEVEL ? part->lag != 0 : part->lag < 1 || part->lag > WDT_CHAIN_MAX_LAG) {
+        return "the lag of motion and quadrature must be between 1 and 64, and that of level 0";
     }
     if (part->kind == WDT_PART_QUADRATURE && part->lag >= part->bands) {
         return "the lag of quadrature must be below its bands";
     }
-    if (!within_periods(part->time_us, period_us) || !within_periods(part->slow_us, period_us)) {
+    if (!within_periods(part->time_us, period_us) || !within_periods(part->size_us, period_us) ||
+        (part->slow_us != WDT_CHAIN_SO_FAR && !within_periods(part->slow_us, period_us))) {
         return "a part's times must be at most 10000 periods";
     }
-    if (part->kind == WDT_PART_DEVIATION ? part->slow_us <= part->time_us : part->slow_us != 0) {
-        return "slow_us must be above time_us for a deviation, and 0 for the other parts";
+    if (part->log_floor_ppm > WDT_CHAIN_MAX_FLOOR || (part->log_floor_ppm && part->kind == WDT_PART_QUADRATURE)) {
+        return "log_floor must be at most 1, and that of a quadrature, which has a sign, 0";
     }
-    if (part->log_floor_ppm > WDT_CHAIN_MAX_LOG_FLOOR || (part->log_floor_ppm && is_signed(part->kind))) {
-        return "log_floor_ppm must be at most 1000000, and 0 for deviation and quadrature";
+    if (part->size_us ? part->size_floor_ppm < 1 || part->size_floor_ppm > WDT_CHAIN_MAX_FLOOR : part->size_floor_ppm) {
+        return "size_floor must be above 0 and at most 1 with size_us, and 0 without";
     }
     return NULL;
 }
 
-uint32_t wdt_part_features(const wdt_chain_part *part)
+static uint32_t values_of(const wdt_chain_part *part)
 {
     return part->kind == WDT_PART_QUADRATURE ? part->bands - part->lag : part->bands;
 }
+
+uint32_t wdt_part_features(const wdt_chain_part *part) { return values_of(part) + (part->size_us ? 1u : 0u); }
 
 size_t wdt_part_floats(const wdt_chain_part *part)
 {
@@ -74,10 +74,13 @@ wdt_chain_status wdt_part_init(wdt_part *part, const wdt_chain_part *is, uint32_
     const size_t bands = is->bands;
     *part = (wdt_part){
         .is = *is,
+        .values = values_of(is),
         .features = wdt_part_features(is),
         .alpha = weight_of_newest(is->time_us, period_us),
         .slow = weight_of_newest(is->slow_us, period_us),
-        .floor = (float)is->log_floor_ppm * 1e-6f,
+        .size_alpha = weight_of_newest(is->size_us, period_us),
+        .log_floor = (float)is->log_floor_ppm * 1e-6f,
+        .size_floor = (float)is->size_floor_ppm * 1e-6f,
         .band = band,
         .weight = memory,
         .average = memory + bands,
@@ -125,15 +128,15 @@ void wdt_part_add(wdt_part *part, const float *iq, const float *inverse_gain, ui
                   uint32_t count)
 {
     if (count == 1) {
-        memset(part->open, 0, part->features * sizeof *part->open);
+        memset(part->open, 0, part->values * sizeof *part->open);
     }
     const float share = 1.0f / (float)count;
-    for (uint32_t b = 0; b < part->features; b++) {
+    for (uint32_t b = 0; b < part->values; b++) {
         part->open[b] -= part->open[b] * share; /* the mean of `count` packets, an antenna's share at a time */
     }
     for (uint32_t a = 0; a < antennas; a++) {
         band_means(part, iq + 2 * (size_t)a * subcarriers, inverse_gain[a], subcarriers);
-        for (uint32_t b = 0; b < part->features; b++) {
+        for (uint32_t b = 0; b < part->values; b++) {
             const float *const low = part->means + 2 * b, *const high = low + 2 * part->is.lag;
             part->open[b] += (high[1] * low[0] - high[0] * low[1]) * share / (float)antennas;
         }
@@ -177,28 +180,53 @@ static void follow(float *average, const float *value, uint32_t n, float alpha, 
     }
 }
 
-void wdt_part_keep(wdt_part *part) { memcpy(part->closed, part->open, part->features * sizeof *part->open); }
-
-void wdt_part_close(wdt_part *part, const wdt_bins *bins, float *frame)
+/* What one part measures in the newest bin, [values]. */
+static void begin(const wdt_part *part, const wdt_bins *bins, float *value)
 {
-    const uint32_t B = part->is.bands;
-    const int first = bins->closed == 1;
     if (part->is.kind == WDT_PART_QUADRATURE) {
-        follow(part->average, part->closed, part->features, part->alpha, first);
-        memcpy(frame, part->average, part->features * sizeof *frame);
+        memcpy(value, part->closed, part->values * sizeof *value);
         return;
     }
     /* A segment's first bins look back to its first one, so the motion of the first is 0. */
     const uint32_t lag = part->is.lag < bins->closed ? part->is.lag : bins->closed - 1;
-    measure(part, bins, part->is.kind == WDT_PART_MOTION ? bin(bins, lag) : NULL, frame);
-    follow(part->average, frame, B, part->alpha, first);
-    if (part->is.kind == WDT_PART_DEVIATION) {
-        follow(part->behind, frame, B, part->slow, first);
+    measure(part, bins, part->is.kind == WDT_PART_MOTION ? bin(bins, lag) : NULL, value);
+}
+
+/* frame [values] / (size + floor), and log(size + floor) behind it. */
+static void divide_by_size(wdt_part *part, float *frame, int first)
+{
+    float squares = 0.0f;
+    for (uint32_t b = 0; b < part->values; b++) {
+        squares += frame[b] * frame[b];
     }
-    for (uint32_t b = 0; b < B; b++) {
-        frame[b] = part->is.kind == WDT_PART_DEVIATION ? part->average[b] - part->behind[b] : part->average[b];
-        if (part->floor > 0.0f) {
-            frame[b] = logf(frame[b] + part->floor);
+    const float size = sqrtf(squares / (float)part->values);
+    follow(&part->size, &size, 1, part->size_alpha, first);
+    const float divisor = part->size + part->size_floor;
+    for (uint32_t b = 0; b < part->values; b++) {
+        frame[b] /= divisor;
+    }
+    frame[part->values] = logf(divisor);
+}
+
+void wdt_part_keep(wdt_part *part) { memcpy(part->closed, part->open, part->values * sizeof *part->open); }
+
+void wdt_part_close(wdt_part *part, const wdt_bins *bins, float *frame)
+{
+    const uint32_t n = part->values;
+    const int first = bins->closed == 1;
+    begin(part, bins, frame);
+    follow(part->average, frame, n, part->alpha, first);
+    for (uint32_t b = 0; b < n; b++) {
+        frame[b] = part->is.log_floor_ppm ? logf(part->average[b] + part->log_floor) : part->average[b];
+    }
+    if (part->is.slow_us) {
+        const float newest = part->is.slow_us == WDT_CHAIN_SO_FAR ? 1.0f / (float)bins->closed : part->slow;
+        follow(part->behind, frame, n, newest, first);
+        for (uint32_t b = 0; b < n; b++) {
+            frame[b] -= part->behind[b];
         }
+    }
+    if (part->is.size_us) {
+        divide_by_size(part, frame, first);
     }
 }

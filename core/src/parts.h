@@ -7,16 +7,18 @@
 /* One part of a chain; its arrays lie in the chain's memory. */
 typedef struct wdt_part {
     wdt_chain_part is;
-    uint32_t features; /* of a frame that are this part's */
-    float alpha, slow; /* weight of the newest value in the averages over time_us and slow_us; 1 for none */
-    float floor;       /* of the logarithm; 0: none is taken */
-    int16_t *band;     /* [K] */
-    float *weight;     /* [B] 1 / columns of the band */
-    float *average;    /* [B] over time_us */
-    float *behind;     /* [B] over slow_us; only of a deviation */
-    float *open;       /* [features] mean over the open bin's packets; only of a quadrature */
-    float *closed;     /* [features] that of the last bin with a packet */
-    float *means;      /* [B, 2] of the packet and antenna in hand */
+    uint32_t values;   /* of each bin: B, or B - lag of a quadrature */
+    uint32_t features; /* of a frame: the values, and one more with size_us */
+    float alpha, slow, size_alpha; /* weight of the newest value in the averages of time_us, slow_us, size_us */
+    float log_floor, size_floor;
+    float size;      /* the average of size_us */
+    int16_t *band;   /* [K] */
+    float *weight;   /* [B] 1 / columns of the band */
+    float *average;  /* [values] over time_us */
+    float *behind;   /* [values] over slow_us */
+    float *open;     /* [values] of a quadrature: mean over the open bin's packets */
+    float *closed;   /* [values] of a quadrature: that of the last bin with a packet */
+    float *means;    /* [B, 2] of the packet and antenna in hand */
 } wdt_part;
 
 /* The closed bins that the parts look at: the newest and those up to the longest lag before it. */
@@ -24,7 +26,7 @@ typedef struct wdt_bins {
     uint32_t antennas, subcarriers; /* A, K */
     uint32_t slots;                 /* of the ring: the longest lag + 1 */
     uint32_t newest;                /* slot */
-    uint32_t closed;                /* bins of this segment; counts to the longest lag there can be, and 1 on */
+    uint32_t closed;                /* bins of this segment, at most 2^24: up to there a float counts exactly */
     float *ring;                    /* [slots, A, K] X_n */
 } wdt_bins;
 

@@ -153,6 +153,7 @@ _Frames = tuple[_F32, NDArray[np.int64], NDArray[np.uint8], int, int]
 
 CHAIN_PARTS: tuple[str, ...]
 CHAIN_PART_FIELDS: list[str]
+CHAIN_SO_FAR: int
 
 # Words of a chain: numbers by name; in version 2 also "parts", a list of dictionaries of numbers.
 def chain_defaults() -> dict[str, int]: ...

@@ -84,9 +84,9 @@ def part_values(part, X, phases, bands, period_s):
     """[bins, features] of one part, of X [bins, A, kept] and, for a quadrature, of its pairs of bands in each bin."""
 
     def follow(values, time_s):
-        alpha = 1 - np.exp(-period_s / time_s) if time_s else 1
         average = [values[0]]
-        for value in values[1:]:
+        for n, value in enumerate(values[1:], 2):
+            alpha = 1 / n if time_s == np.inf else 1 - np.exp(-period_s / time_s) if time_s else 1
             average.append(average[-1] + alpha * (value - average[-1]))
         return np.array(average)
 
@@ -94,15 +94,20 @@ def part_values(part, X, phases, bands, period_s):
         return np.stack([values[:, :, band].mean(axis=(1, 2)) for band in bands], axis=1)
 
     if part.kind == "quadrature":
-        return follow(phases, part.time_s)
-    if part.kind == "motion":
-        back = X[np.maximum(np.arange(len(X)) - part.lag, 0)]
-        values = follow(over_bands(np.abs(X - back)), part.time_s)
+        values = phases
+    elif part.kind == "motion":
+        values = over_bands(np.abs(X - X[np.maximum(np.arange(len(X)) - part.lag, 0)]))
     else:
-        values = follow(over_bands(X), part.time_s)
-    if part.kind == "deviation":
-        return values - follow(over_bands(X), part.slow_s)
-    return np.log(values + part.log_floor) if part.log_floor else values
+        values = over_bands(X)
+    values = follow(values, part.time_s)
+    if part.log_floor:
+        values = np.log(values + part.log_floor)
+    if part.slow_s:
+        values = values - follow(values, part.slow_s)
+    if not part.size_s:
+        return values
+    size = follow(np.sqrt((values**2).mean(axis=1, keepdims=True)), part.size_s) + part.size_floor
+    return np.concatenate([values / size, np.log(size)], axis=1)
 
 
 def reference_parts(t_us, iq, subcarriers, config):
@@ -119,7 +124,8 @@ def reference_parts(t_us, iq, subcarriers, config):
     for part in config.parts:
         bands = np.array_split(np.arange(len(columns)), part.bands)
         C = np.stack([c[:, :, band].mean(axis=2) for band in bands], axis=2)
-        pairs = (C[:, :, part.lag :] * C[:, :, : part.bands - part.lag].conj()).imag.mean(axis=1)
+        apart = part.lag if part.kind == "quadrature" else 0
+        pairs = (C[:, :, apart:] * C[:, :, : part.bands - apart].conj()).imag.mean(axis=1)
         phases = np.array([pairs[number == n].mean(axis=0) for n in newest])
         parts.append(part_values(part, X, phases, bands, config.period_us / 1e6))
     shown = [*bins[config.frame_bins - 1 :: config.frame_bins]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 
 import numpy as np
 import pytest
@@ -22,16 +23,18 @@ times = st.sampled_from([0.0, 0.02, 0.3])
 
 @st.composite
 def parts(draw: st.DrawFn) -> FeaturePart:
-    kind = draw(st.sampled_from(["level", "motion", "deviation", "quadrature"]))
+    kind = draw(st.sampled_from(["level", "motion", "quadrature"]))
     bands = draw(st.integers(2, 48))
-    time_s = draw(times)
+    size_s = draw(times)
     return FeaturePart(
         kind,
         bands,
-        lag=draw(st.integers(1, min(16, bands - 1))) if kind in ("motion", "quadrature") else 0,
-        time_s=time_s,
-        slow_s=time_s + draw(st.sampled_from([0.1, 2.0])) if kind == "deviation" else 0,
-        log_floor=draw(st.sampled_from([0, 0.01])) if kind in ("level", "motion") else 0,
+        lag=0 if kind == "level" else draw(st.integers(1, min(64, bands - 1) if kind == "quadrature" else 64)),
+        time_s=draw(times),
+        log_floor=draw(st.sampled_from([0, 0.01])) if kind != "quadrature" else 0,
+        slow_s=draw(times | st.just(math.inf)),
+        size_s=size_s,
+        size_floor=0.02 if size_s else 0,
     )
 
 
@@ -60,9 +63,10 @@ def test_frames_equal_the_formulas(config: FeatureConfig, seed: int, antennas: i
     values = np.concatenate([taken.values, last.values])
     assert values.shape == (len(expected), config.input_dim)
     assert np.rint(np.concatenate([taken.times_s, last.times_s]) * 1e6).astype(int).tolist() == times_us.tolist()
-    # Values are of order 1 and averages of a few dozen float32 sums; a logarithm divides by its floor, 0.01.
-    floor = min((part.log_floor for part in config.parts if part.log_floor), default=1)
-    np.testing.assert_allclose(values, expected, rtol=0, atol=2e-5 / floor)
+    # Values are of order 1 and averages of a few dozen float32 sums: 2e-5. A logarithm divides that by its floor of
+    # 0.01 at most, a size by its 0.02.
+    worst = max((1 / part.log_floor if part.log_floor else 1) / (part.size_floor or 1) for part in config.parts)
+    np.testing.assert_allclose(values, expected, rtol=0, atol=2e-5 * worst)
 
 
 @given(chains, st.integers(0, 2**32 - 1), st.lists(st.integers(0, 60), max_size=5))
@@ -79,12 +83,12 @@ def test_any_cut_of_the_packets_gives_the_same_bits(config: FeatureConfig, seed:
 def test_a_record_survives_the_way_there_and_back(config: FeatureConfig) -> None:
     words = config.to_words()
     assert FeatureConfig.from_words(words).to_words() == words
-    assert len(records.feature_chain(words).payload) == 4 * (5 + 2 + 6 * len(config.parts))
+    assert len(records.feature_chain(words).payload) == 4 * (5 + 2 + 8 * len(config.parts))
 
 
 @given(st.integers(0, 2**32 - 1))
 def test_a_packet_may_turn_its_phase_and_its_gain(seed: int) -> None:
-    config = FeatureConfig(parts=(FeaturePart("quadrature", 12, lag=2), FeaturePart("deviation", 8, slow_s=0.3)))
+    config = FeatureConfig(parts=(FeaturePart("quadrature", 12, lag=2), FeaturePart("level", 8, slow_s=0.3)))
     t_us, iq = recording(seed)
     turn = np.exp(1j * np.random.default_rng(seed).uniform(0, 6.3, (60, 1, 1))) * 4
     frames = [
@@ -95,7 +99,8 @@ def test_a_packet_may_turn_its_phase_and_its_gain(seed: int) -> None:
 
 def test_a_new_segment_remembers_nothing() -> None:
     config = FeatureConfig(
-        parts=(FeaturePart("deviation", 8, slow_s=5.0), FeaturePart("motion", 8, lag=3)), frame_bins=2
+        parts=(FeaturePart("level", 8, slow_s=math.inf, size_s=1, size_floor=0.1), FeaturePart("motion", 8, lag=3)),
+        frame_bins=2,
     )
     t_us, iq = recording(3)
     fresh = FeatureStream(config, 1, COLUMNS).push(t_us / 1e6, iq).values
@@ -127,11 +132,13 @@ def test_phases_need_iq() -> None:
         {"kind": "level", "bands": 0},
         {"kind": "level", "bands": 8, "lag": 1},
         {"kind": "motion", "bands": 8},
-        {"kind": "motion", "bands": 8, "lag": 17},
+        {"kind": "motion", "bands": 8, "lag": 65},
         {"kind": "quadrature", "bands": 8, "lag": 8},
-        {"kind": "deviation", "bands": 8, "time_s": 0.3, "slow_s": 0.3},
-        {"kind": "deviation", "bands": 8, "slow_s": 1, "log_floor": 0.1},
-        {"kind": "level", "bands": 8, "slow_s": 1},
+        {"kind": "quadrature", "bands": 8, "lag": 2, "log_floor": 0.1},
+        {"kind": "level", "bands": 8, "size_s": 1},
+        {"kind": "level", "bands": 8, "size_floor": 0.1},
+        {"kind": "level", "bands": 8, "size_s": math.inf, "size_floor": 0.1},
+        {"kind": "level", "bands": 8, "slow_s": 1000},
         {"kind": "level", "bands": 8, "log_floor": 2},
         {"kind": "level", "bands": 8, "time_s": 1000},
         {"kind": "level", "bands": 8, "time_s": float("nan")},

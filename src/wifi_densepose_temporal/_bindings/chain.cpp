@@ -182,8 +182,9 @@ void bind_chain(nb::module_ &m)
     m.attr("CHAIN_MAX_ANTENNAS") = WDT_CHAIN_MAX_ANTENNAS;
     m.attr("CHAIN_MAX_SUBCARRIERS") = WDT_CHAIN_MAX_SUBCARRIERS;
     m.attr("CHAIN_MAX_TIME_US") = WDT_CHAIN_MAX_TIME_US;
-    m.attr("CHAIN_PARTS") = nb::make_tuple("level", "motion", "deviation", "quadrature");
-    static_assert(WDT_PART_KINDS == 4, "a name for each kind of part");
+    m.attr("CHAIN_PARTS") = nb::make_tuple("level", "motion", "quadrature");
+    m.attr("CHAIN_SO_FAR") = WDT_CHAIN_SO_FAR;
+    static_assert(WDT_PART_KINDS == 3, "a name for each kind of part");
     nb::list part_fields;
 #define WDT_PART_NAME(name) part_fields.append(#name);
     WDT_CHAIN_PART_FIELDS(WDT_PART_NAME)

@@ -39,30 +39,34 @@ _WORDS = _core.chain_defaults()
 _US = 1e6  # microseconds in a second
 
 
-PartKind = Literal["level", "motion", "deviation", "quadrature"]
+PartKind = Literal["level", "motion", "quadrature"]
 
 
 @dataclasses.dataclass(frozen=True)
 class FeaturePart:
-    """One part of a frame; docs/features.md has the formulas.
+    """One part of a frame: a value for each band, and what is made of it; docs/features.md has the formulas.
 
     Attributes:
-        kind: `"level"` of each band; `"motion"`, its mean change since `lag` bins ago; `"deviation"`, its level
-            averaged over `time_s` minus that averaged over `slow_s`; `"quadrature"`, the sine of the phase between a
-            band and the one `lag` bands on, times both amplitudes, for which I/Q is needed.
-        bands: groups of neighbouring subcarriers, B; 1..1024. The part has B features, a quadrature B - lag.
-        lag: 1..16, bins for motion and bands for quadrature; 0 for the others.
-        time_s: time constant of the average over time, seconds; 0 for none.
-        slow_s: of a deviation, above time_s; else 0.
-        log_floor: if above 0, the part's values v >= 0 become log(v + log_floor); up to 1, in steps of 10^-6.
+        kind: `"level"` of each band; `"motion"`, its mean change since `lag` bins ago; `"quadrature"`, the sine of the
+            phase between a band and the one `lag` bands on, times both amplitudes, for which I/Q is needed.
+        bands: groups of neighbouring subcarriers, B; 1..1024. The part has B values, a quadrature B - lag.
+        lag: 1..64, bins for motion and bands for quadrature; 0 for level.
+        time_s: time constant of an average over time, seconds; 0 for none.
+        log_floor: if above 0, a value v becomes log(v + log_floor); up to 1, in steps of 10^-6; 0 for quadrature.
+        slow_s: time constant, seconds, of an average that is subtracted; infinity for the mean so far; 0 for none.
+        size_s: if above 0, the part is divided by its own size, averaged with this time constant, plus `size_floor`;
+            the logarithm of that divisor is one more feature.
+        size_floor: above 0 and up to 1 with `size_s`, else 0.
     """
 
     kind: PartKind
     bands: int
     lag: int = 0
     time_s: float = 0.0
-    slow_s: float = 0.0
     log_floor: float = 0.0
+    slow_s: float = 0.0
+    size_s: float = 0.0
+    size_floor: float = 0.0
 
     def __post_init__(self) -> None:
         if self.kind not in _core.CHAIN_PARTS:
@@ -70,8 +74,11 @@ class FeaturePart:
         try:
             for name in ("bands", "lag"):
                 object.__setattr__(self, name, operator.index(getattr(self, name)))
-            for name in ("time_s", "slow_s", "log_floor"):
-                object.__setattr__(self, name, float(getattr(self, name)))
+            for name in ("time_s", "log_floor", "slow_s", "size_s", "size_floor"):
+                number = float(getattr(self, name))
+                if math.isnan(number) or (number == math.inf and name != "slow_s"):
+                    raise ConfigError(f"{self}: {name} must be a finite number")
+                object.__setattr__(self, name, number)
         except (TypeError, ValueError) as error:
             raise ConfigError(f"{self}: bands and lag must be ints and the rest numbers ({error})") from None
         if not all(0 <= number < 1 << 32 for number in self.to_words().values()):
@@ -79,10 +86,10 @@ class FeaturePart:
 
     def to_words(self) -> dict[str, int]:
         """The part in a blob's feature chain record, u32 by name; times in microseconds."""
-        numbers = (self.time_s * _US, self.slow_s * _US, self.log_floor * _US)
-        if not all(math.isfinite(number) for number in numbers):
-            raise ConfigError(f"{self}: expected finite numbers")
-        words = (_core.CHAIN_PARTS.index(self.kind), self.bands, self.lag, *map(round, numbers))
+        slow_us = _core.CHAIN_SO_FAR if self.slow_s == math.inf else round(self.slow_s * _US)
+        micro = (round(self.time_s * _US), round(self.log_floor * _US), slow_us)
+        sizes = (round(self.size_s * _US), round(self.size_floor * _US))
+        words = (_core.CHAIN_PARTS.index(self.kind), self.bands, self.lag, *micro, *sizes)
         return dict(zip(_core.CHAIN_PART_FIELDS, words, strict=True))
 
     @classmethod
@@ -91,7 +98,11 @@ class FeaturePart:
         if set(words) != set(_core.CHAIN_PART_FIELDS) or not 0 <= words["kind"] < len(_core.CHAIN_PARTS):
             raise ConfigError(f"a part of {dict(words)}; expected a known kind and {_core.CHAIN_PART_FIELDS}")
         kind, bands, lag, *micro = (words[name] for name in _core.CHAIN_PART_FIELDS)
-        return cls(cast(PartKind, _core.CHAIN_PARTS[kind]), bands, lag, *(number / _US for number in micro))
+        time_s, log_floor, slow_s, size_s, size_floor = (number / _US for number in micro)
+        if words["slow_us"] == _core.CHAIN_SO_FAR:
+            slow_s = math.inf
+        name = cast(PartKind, _core.CHAIN_PARTS[kind])
+        return cls(name, bands, lag, time_s, log_floor, slow_s, size_s, size_floor)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -173,7 +184,7 @@ class FeatureConfig:
     @property
     def memory_s(self) -> float:
         """The longest time constant of a frame's averages, seconds: how far back a frame looks."""
-        times_s = [max(part.time_s, part.slow_s) for part in self.parts]
+        times_s = [max(part.time_s, part.slow_s, part.size_s) for part in self.parts]
         return max(times_s) if times_s else self.motion_time_s
 
     def to_words(self) -> dict[str, Any]:
