@@ -61,9 +61,9 @@ def plot_capture(capture: Capture, name: str, path: str | os.PathLike[str]) -> N
         amplitude, motion = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1.2))
         _draw_amplitude(figure, amplitude, capture)
         _draw_motion(motion, frames, FeatureConfig())
-        _finish(figure, [amplitude, motion], f"{_shortened(name, MAX_NAME_LETTERS)}  ({capture.source})", None)
+        _finish(figure, [amplitude, motion], f"{shortened(name, MAX_NAME_LETTERS)}  ({capture.source})", None)
 
-    _save(draw, path)
+    save_figure(draw, path)
 
 
 def plot_replay(replay: Replay, name: str, path: str | os.PathLike[str]) -> None:
@@ -88,13 +88,14 @@ def plot_replay(replay: Replay, name: str, path: str | os.PathLike[str]) -> None
         frames = some_frames(replay.capture, config) if replay.config.parts else replay.frames
         _draw_motion(motion, frames, config)
         _draw_decisions(probability, decision, replay)
-        title = f"{_shortened(name, MAX_NAME_LETTERS)}  ({replay.prediction.source})"
+        title = f"{shortened(name, MAX_NAME_LETTERS)}  ({replay.prediction.source})"
         _finish(figure, list(axes), title, replay)
 
-    _save(draw, path)
+    save_figure(draw, path)
 
 
-def _save(draw: Callable[[Figure], None], path: str | os.PathLike[str]) -> None:
+def save_figure(draw: Callable[[Figure], None], path: str | os.PathLike[str]) -> None:
+    """Draws on a new figure and writes it, whole or not at all; raises as `plot_capture`."""
     kind = Path(path).suffix.lower().removeprefix(".")
     if kind not in FORMATS:
         raise ConfigError(f"{path}: a picture's name ends in {', '.join('.' + name for name in FORMATS)}")
@@ -214,7 +215,7 @@ def _draw_legend(axes: Axes, names: list[str], colours: list[str]) -> None:
         reverse=True,  # as the bands are stacked
     )
     for text, name in zip(legend.get_texts(), reversed(names), strict=True):
-        text.set_text(_shortened(name, MAX_LABEL_LETTERS))  # set here: the legend would hide "_name"
+        text.set_text(shortened(name, MAX_LABEL_LETTERS))  # set here: the legend would hide "_name"
 
 
 # ------------------------------------------------------------------------------------------------- what they show
@@ -307,6 +308,7 @@ def _winner(probabilities: NDArray[np.float64], order: list[int]) -> NDArray[np.
     return np.where(np.isnan(probabilities[:, 0]), np.nan, winner)
 
 
-def _shortened(text: str, letters: int) -> str:
+def shortened(text: str, letters: int) -> str:
+    """The text without control characters, cut to so many letters."""
     clean = "".join(letter if letter.isprintable() else "?" for letter in text)
     return clean if len(clean) <= letters else clean[: letters - 1] + "…"

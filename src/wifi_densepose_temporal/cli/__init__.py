@@ -28,6 +28,7 @@ from wifi_densepose_temporal.cli.manifest import manifest
 from wifi_densepose_temporal.cli.output import note
 from wifi_densepose_temporal.cli.plot_capture import plot_capture
 from wifi_densepose_temporal.cli.run import run
+from wifi_densepose_temporal.cli.train import pretrain, train
 from wifi_densepose_temporal.errors import TemporalError
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells count
@@ -40,6 +41,8 @@ app.command()(inspect)
 app.command()(init_random_blob)
 app.command()(bench_speedup)
 app.command("plot")(plot_capture)
+app.command()(train)
+app.command()(pretrain)
 app.command()(evaluate)
 app.command()(embed)
 app.command()(manifest)

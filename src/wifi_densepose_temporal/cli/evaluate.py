@@ -27,7 +27,7 @@ from wifi_densepose_temporal.evaluation import (
     split_words,
 )
 from wifi_densepose_temporal.evaluation.decisions import DEFAULT_HOP, DEFAULT_WINDOW
-from wifi_densepose_temporal.evaluation.identity import DEFAULT_PACKETS
+from wifi_densepose_temporal.evaluation.identity import DEFAULT_PACKETS, gallery_and_probe
 from wifi_densepose_temporal.evaluation.report import METRICS
 from wifi_densepose_temporal.model import TemporalModel
 from wifi_densepose_temporal.models import load_model
@@ -92,9 +92,7 @@ def evaluate(
 def choose_sides(
     selected: Manifest, gallery: str | None, probe: str | None
 ) -> tuple[tuple[Recording, ...], tuple[Recording, ...]]:
-    """The recordings of gallery and probe: as asked for, or the first session and the second.
-
-    Sessions are in the order of their first recording's start.
+    """The recordings of gallery and probe: as asked for, or as `gallery_and_probe` has them.
 
     Raises:
         ConfigError: one of the two is given alone, a selector selects nothing, or there is one session only.
@@ -103,15 +101,7 @@ def choose_sides(
         return selected.select(gallery), selected.select(probe)
     if gallery is not None or probe is not None:
         raise ConfigError("a gallery or a probe alone was given; give both, --gallery SELECTOR and --probe SELECTOR")
-    in_time = sorted(selected.recordings, key=lambda one: (one.start, one.name))
-    sessions = [name for name in dict.fromkeys(one.session for one in in_time) if name]
-    if len(sessions) < 2:
-        raise ConfigError(
-            f"the recordings have {len(sessions)} sessions; expected two, to look for the persons of one in the other: "
-            "give --gallery and --probe"
-        )
-    known, asked = (tuple(one for one in in_time if one.session == name) for name in sessions[:2])
-    return known, asked
+    return gallery_and_probe(selected.recordings)
 
 
 def print_evaluation(document: dict[str, Any]) -> None:

@@ -160,7 +160,7 @@ def _parts(words: list[int]) -> dict[str, object]:
     fields, (frame_bins, count), rest = _core.CHAIN_PART_FIELDS, words[:2] or (0, 0), words[2:]
     rows = [dict(zip(fields, rest[at : at + len(fields)], strict=False)) for at in range(0, len(rest), len(fields))]
     kinds = dict(enumerate(_core.CHAIN_PARTS))
-    parts = [row | {"kind": kinds.get(row["kind"], row["kind"])} for row in rows]
+    parts: list[dict[str, object]] = [{**row, "kind": kinds.get(row["kind"], row["kind"])} for row in rows]
     return {"frame_bins": frame_bins, "n_parts": count, "parts": parts}
 
 

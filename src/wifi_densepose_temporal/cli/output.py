@@ -20,6 +20,7 @@ from rich.text import Text
 
 from wifi_densepose_temporal.csi.clock import MAX_RATE_HZ, MIN_RATE_HZ
 from wifi_densepose_temporal.csi.read import READERS
+from wifi_densepose_temporal.files import write_whole
 
 # What every document says of its result, null where the command has no such thing.
 ORIGIN: Mapping[str, object] = {"source": None, "model_sha256": None, "trained": None}
@@ -54,6 +55,11 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON documen
 def print_json(document: Mapping[str, object]) -> None:
     """Prints one JSON document, with its origin; a number that JSON cannot hold becomes null."""
     typer.echo(json.dumps(_plain({**ORIGIN, **document}), indent=2, allow_nan=False))
+
+
+def write_json(path: Path, document: Mapping[str, object]) -> None:
+    """Writes what `print_json` would print, whole or not at all."""
+    write_whole(path, json.dumps(_plain({**ORIGIN, **document}), indent=2, allow_nan=False).encode() + b"\n")
 
 
 def print_table(

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from wifi_densepose_temporal.config import as_int
 from wifi_densepose_temporal.csi import Capture, extract
 from wifi_densepose_temporal.datasets import Recording, check_leakage, packets_of
-from wifi_densepose_temporal.errors import FormatError, MemoryLimitError
+from wifi_densepose_temporal.errors import ConfigError, FormatError, MemoryLimitError
 from wifi_densepose_temporal.evaluation.bootstrap import Interval, draw_counts, interval, ratio_interval
 from wifi_densepose_temporal.evaluation.decisions import run
 from wifi_densepose_temporal.evaluation.scikit import metrics
@@ -141,6 +141,23 @@ def evaluate_identity(
         )
     similarity = asked.embedding.astype(np.float64) @ known.embedding.astype(np.float64).T
     return IdentityResult(packets, known, asked, score(similarity, known.person, asked.person, seed))
+
+
+def gallery_and_probe(recordings: Sequence[Recording]) -> tuple[tuple[Recording, ...], tuple[Recording, ...]]:
+    """The recordings of the first session, and of the second, in the order of their sessions' first start.
+
+    Raises:
+        ConfigError: there is one session only, or none that is known.
+    """
+    in_time = sorted(recordings, key=lambda one: (one.start, one.name))
+    sessions = [name for name in dict.fromkeys(one.session for one in in_time) if name]
+    if len(sessions) < 2:
+        raise ConfigError(
+            f"the recordings have {len(sessions)} sessions; expected two, to look for the persons of one in the other: "
+            "choose gallery and probe (--gallery and --probe)"
+        )
+    known, asked = (tuple(one for one in in_time if one.session == name) for name in sessions[:2])
+    return known, asked
 
 
 # ------------------------------------------------------------------------------------------------------- embeddings

@@ -13,7 +13,7 @@ import numpy as np
 from wifi_densepose_temporal.evaluation.activity import ActivityResult
 from wifi_densepose_temporal.evaluation.decisions import NO_DECISION
 from wifi_densepose_temporal.evaluation.identity import IdentityResult
-from wifi_densepose_temporal.plot import _save, _shortened
+from wifi_densepose_temporal.plot import save_figure, shortened
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -36,14 +36,14 @@ def plot_confusion(result: ActivityResult, title: str, path: str | os.PathLike[s
         FileError: the picture cannot be written.
     """
     share = result.confusion / np.maximum(1, result.confusion.sum(axis=1, keepdims=True))
-    columns = ["no decision" if name == NO_DECISION else _shortened(name, MAX_LETTERS) for name in result.columns]
+    columns = ["no decision" if name == NO_DECISION else shortened(name, MAX_LETTERS) for name in result.columns]
 
     def draw(figure: Figure) -> None:
         figure.set_size_inches(3 + 0.5 * len(columns), 2.2 + 0.5 * len(result.rows))
         axes = figure.subplots()
         image = axes.imshow(share, cmap="Blues", vmin=0, vmax=1, aspect="auto")
         axes.set_xticks(range(len(columns)), columns, rotation=45, ha="right", rotation_mode="anchor")
-        axes.set_yticks(range(len(result.rows)), [_shortened(name, MAX_LETTERS) for name in result.rows])
+        axes.set_yticks(range(len(result.rows)), [shortened(name, MAX_LETTERS) for name in result.rows])
         axes.set_xlabel("decided")
         axes.set_ylabel("label")
         axes.set_title(title, loc="left", size=9, wrap=True)
@@ -53,7 +53,7 @@ def plot_confusion(result: ActivityResult, title: str, path: str | os.PathLike[s
                 axes.text(column, row, str(count) if count else "", ha="center", va="center", color=colour, size=8)
         figure.colorbar(image, label="share of the label's windows")
 
-    _save(draw, path)
+    save_figure(draw, path)
 
 
 def plot_cmc(result: IdentityResult, title: str, path: str | os.PathLike[str]) -> None:
@@ -83,4 +83,4 @@ def plot_cmc(result: IdentityResult, title: str, path: str | os.PathLike[str]) -
         axes.spines[["top", "right"]].set_visible(False)
         axes.legend(loc="lower right", frameon=False)
 
-    _save(draw, path)
+    save_figure(draw, path)

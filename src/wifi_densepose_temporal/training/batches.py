@@ -9,7 +9,7 @@ Letters: B windows, T frames of the longest, F features.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -58,11 +58,15 @@ class Batch:
         return rows[torch.arange(len(rows)), self.lengths - 1]
 
 
-def frames_of(packets: Packets, subcarriers: Subcarriers, chain: FeatureConfig) -> tuple[Floats, NDArray[np.int64]]:
+def frames_of(
+    packets: Packets, subcarriers: Subcarriers, chain: FeatureConfig | None
+) -> tuple[Floats, NDArray[np.int64]]:
     """The frames `[T, F]` of a window, and the label `[T]` of the last packet that went into each.
 
-    The chain is the one that runs on recordings and on the node.
+    The chain is the one that runs on recordings and on the node. None: the packets `[T, 1, F]` are frames already.
     """
+    if chain is None:
+        return np.asarray(packets.values[:, 0], np.float32), packets.labels
     stream = FeatureStream(chain, packets.values.shape[1], subcarriers)
     taken, last = stream.push(packets.times_s, packets.values), stream.flush()
     times_s = np.concatenate([taken.times_s, last.times_s])
@@ -70,10 +74,18 @@ def frames_of(packets: Packets, subcarriers: Subcarriers, chain: FeatureConfig) 
     return np.concatenate([taken.values, last.values]), packets.labels[newest]
 
 
+def majority_labels(labels: NDArray[np.int64], packets: int) -> NDArray[np.int64]:
+    """`[N]`: for each packet the most frequent label of the last `packets`, as a window that ends there is labelled."""
+    known = np.arange(labels.max(initial=0) + 1)
+    counts = np.cumsum(labels[:, None] == known, axis=0)
+    counts[packets:] -= counts[:-packets].copy()
+    return np.where(counts.any(axis=1), counts.argmax(axis=1), NO_LABEL)
+
+
 def draw(
     tracks: Sequence[Track],
     settings: BatchSettings,
-    chain: FeatureConfig,
+    chain: FeatureConfig | None,
     generator: np.random.Generator,
     share: tuple[int, int] = (0, 1),
     view: int = 0,
@@ -83,7 +95,7 @@ def draw(
     Args:
         tracks: what to draw from.
         settings: how many windows, how long, which augmentations.
-        chain: makes the frames.
+        chain: makes the frames; None where packets are frames.
         generator: of this step.
         share: (rank, processes): every process draws the same windows and makes frames of its own part.
         view: another number augments the same windows in another way.
@@ -126,7 +138,7 @@ def _choose(tracks: Sequence[Track], settings: BatchSettings, generator: np.rand
 
 
 def _window(
-    track: Track, settings: BatchSettings, chain: FeatureConfig, seed: int, view: int
+    track: Track, settings: BatchSettings, chain: FeatureConfig | None, seed: int, view: int
 ) -> tuple[Floats, NDArray[np.int64], int]:
     generator = np.random.default_rng(seed)
     packets = track.packets
@@ -135,6 +147,8 @@ def _window(
         packets = packets.at(start, start + settings.packets)
     generator = np.random.default_rng((seed, view))
     packets = augment(packets, settings.augmentations, generator, settings.least, settings.most)
+    if settings.label_packets > 1:
+        packets = replace(packets, labels=majority_labels(packets.labels, settings.label_packets))
     frames, labels = frames_of(packets, track.subcarriers, chain)
     if not len(frames):
         raise FormatError(f"{track.name}: no packet of the window is a measurement; leave the recording out")

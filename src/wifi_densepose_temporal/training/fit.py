@@ -23,12 +23,13 @@ from rich.progress import Progress
 from torch import Tensor, distributed, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from wifi_densepose_temporal.csi import FeatureConfig
 from wifi_densepose_temporal.errors import ConfigError, TrainingError
 from wifi_densepose_temporal.files import read_whole, write_whole
 from wifi_densepose_temporal.training.batches import Batch, Track, draw
 from wifi_densepose_temporal.training.losses import Contrastive, SupervisedContrastive, frame_cross_entropy
 from wifi_densepose_temporal.training.network import TemporalNetwork
-from wifi_densepose_temporal.training.settings import LossSettings, Settings
+from wifi_densepose_temporal.training.settings import FitSettings, LossSettings
 
 logger = logging.getLogger(__name__)
 
@@ -96,7 +97,8 @@ class Objective(nn.Module):
 def fit(
     network: TemporalNetwork,
     tracks: Sequence[Track],
-    settings: Settings,
+    settings: FitSettings,
+    chain: FeatureConfig | None,
     seed: int,
     *,
     checkpoint: Path | None = None,
@@ -109,6 +111,7 @@ def fit(
         network: with its features' mean and scale set.
         tracks: training recordings.
         settings: schedule, batch and losses.
+        chain: makes frames of windows; None where tracks hold frames.
         seed: of every draw.
         checkpoint: where the state is kept; if there is one of the same settings and seed, training goes on from it.
         score: validation. Without it the last weights are kept.
@@ -119,7 +122,7 @@ def fit(
         ConfigError: a checkpoint of other settings, another seed or other recordings is in the way.
         FileError: the checkpoint cannot be read or written.
     """
-    run = _Run(network, tracks, settings, seed, score)
+    run = _Run(network, tracks, settings, chain, seed, score)
     if checkpoint is not None and checkpoint.exists():
         run.restore(checkpoint)
     steps = settings.schedule.steps
@@ -141,10 +144,17 @@ class _Run:
     """The state of a run: what a checkpoint holds."""
 
     def __init__(
-        self, network: TemporalNetwork, tracks: Sequence[Track], settings: Settings, seed: int, score: Score | None
+        self,
+        network: TemporalNetwork,
+        tracks: Sequence[Track],
+        settings: FitSettings,
+        chain: FeatureConfig | None,
+        seed: int,
+        score: Score | None,
     ) -> None:
         schedule = settings.schedule
-        self.network, self.tracks, self.settings, self.seed, self.score = network, tracks, settings, seed, score
+        self.network, self.tracks, self.settings, self.chain = network, tracks, settings, chain
+        self.seed, self.score = seed, score
         self.objective = Objective(settings.losses)
         decay = get_ema_multi_avg_fn(schedule.average)  # type: ignore[no-untyped-call]
         self.average = AveragedModel(network, multi_avg_fn=decay, use_buffers=True) if schedule.average else None
@@ -188,7 +198,7 @@ class _Run:
         views = []
         for view in range(2 if settings.losses.contrastive else 1):
             generator = np.random.default_rng((self.seed, self.step, 0))
-            views.append(draw(self.tracks, settings.batch, settings.chain, generator, share, view))
+            views.append(draw(self.tracks, settings.batch, self.chain, generator, share, view))
         return views[0], views[1] if len(views) == 2 else None
 
     def _learning_rate(self) -> float:
@@ -266,9 +276,10 @@ class _Run:
         logger.info("going on from step %d of %s", self.step, path)
 
     def _identity(self) -> dict[str, Any]:
-        """What has to be the same for a run to go on: settings but for the number of seeds, seed, recordings."""
+        """What has to be the same for a run to go on."""
         return {
-            "settings": self.settings.model_dump_json(exclude={"seeds", "name", "data"}),
+            "settings": self.settings.model_dump_json(include=set(FitSettings.model_fields)),
+            "network": repr((self.network.sizes, self.network.config, self.chain)),
             "seed": self.seed,
             "recordings": [track.name for track in self.tracks],
         }

@@ -49,6 +49,7 @@ class SplitSettings(_Section):
     """Who is on which side. Either `train` and `tests`, or `folds`: never windows of one recording on two sides."""
 
     held_out: HeldOut
+    among: str = "all"  # the recordings that the split is made of
     train: str = "all"
     tests: dict[str, str] = Field(default_factory=dict)
     folds: Positive | Literal["each"] | None = None
@@ -116,6 +117,7 @@ class BatchSettings(_Section):
 
     windows: Positive = 32
     packets: Annotated[int, Field(ge=0)] = 0  # of a window; 0: whole recordings
+    label_packets: Positive = 1  # a frame's label is that of most of the last so many packets
     identities: Positive | None = None  # windows come in equal parts from this many people
     augmentations: tuple[str, ...] = ()
     least: Annotated[int, Field(ge=0)] = 2
@@ -153,7 +155,24 @@ class ScheduleSettings(_Section):
     patience: Positive | None = None  # looks without improvement after which training stops
 
 
-class Settings(_Section):
+class ReadoutSettings(_Section):
+    """A closed form in place of a trained projection: training.readout."""
+
+    packets: Positive = 100  # of a window
+    hop: Positive = 25  # packets between the starts of two windows
+    shrinkage: Share = 0.1  # of the change's covariance, towards features that change independently
+    between_recordings: Annotated[float, Field(ge=0)] = 0.3  # weight of what changes between a person's recordings
+
+
+class FitSettings(_Section):
+    """What the training loop needs to know."""
+
+    batch: BatchSettings = BatchSettings()
+    losses: LossSettings = LossSettings()
+    schedule: ScheduleSettings = ScheduleSettings()
+
+
+class Settings(FitSettings):
     """A whole configuration."""
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,63}$")]
@@ -164,9 +183,8 @@ class Settings(_Section):
     split: SplitSettings
     features: dict[str, Any] = Field(default_factory=dict)
     model: ModelSettings = ModelSettings()
-    batch: BatchSettings = BatchSettings()
-    losses: LossSettings = LossSettings()
-    schedule: ScheduleSettings = ScheduleSettings()
+    readout: ReadoutSettings | None = None
+    dtype: Literal["float32", "float16"] = "float16"
 
     @property
     def chain(self) -> FeatureConfig:

@@ -1,0 +1,160 @@
+"""`wdt train` and `wdt pretrain`: from a configuration to models and figures. The work is training/recipe.py's."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from wifi_densepose_temporal.cli.output import JsonOption, print_json, print_line, print_table, write_json
+from wifi_densepose_temporal.datasets import FeatureCache
+from wifi_densepose_temporal.errors import ConfigError, MissingExtraError
+from wifi_densepose_temporal.files import read_whole, write_whole
+
+if TYPE_CHECKING:
+    from wifi_densepose_temporal.training.settings import Settings
+
+MAX_CONFIG_BYTES = 1 << 20
+NEEDED = ("torch", "pytorch_metric_learning", "pydantic", "sklearn", "matplotlib")
+
+ConfigArgument = Annotated[Path, typer.Argument(metavar="CONFIG.toml", help="What to train, on what: configs/.")]
+DataOption = Annotated[
+    Path | None, typer.Option(metavar="PATH", help="The data set, in place of the configuration's.", show_default=False)
+]
+OutOption = Annotated[
+    Path | None, typer.Option("-o", "--out", metavar="FOLDER", help="Where it goes; by default runs/NAME.")
+]
+CacheOption = Annotated[
+    Path | None, typer.Option(metavar="FOLDER", help="Of features; by default in the user's cache folder.")
+]
+SeedsOption = Annotated[
+    str | None, typer.Option(metavar="N,N", help="Seeds, in place of the configuration's.", show_default=False)
+]
+
+
+def train(
+    config: ConfigArgument,
+    data: DataOption = None,
+    out: OutOption = None,
+    cache: CacheOption = None,
+    seeds: SeedsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Train a model and evaluate it on what it was not trained on.
+
+    Leaves model.rvne, metrics.json, curves.png and the configuration. A run that was killed goes on where it was.
+    """
+    _run(config, data, out, cache, seeds, as_json, pretrain_only=False)
+
+
+def pretrain(
+    config: ConfigArgument,
+    data: DataOption = None,
+    out: OutOption = None,
+    cache: CacheOption = None,
+    seeds: SeedsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Train an encoder without labels, by telling two augmented views of a window from all others.
+
+    The configuration gives the contrastive loss alone a weight. `wdt train` starts from its model with start_from.
+    """
+    _run(config, data, out, cache, seeds, as_json, pretrain_only=True)
+
+
+def _run(
+    config: Path,
+    data: Path | None,
+    out: Path | None,
+    cache: Path | None,
+    seeds: str | None,
+    as_json: bool,
+    *,
+    pretrain_only: bool,
+) -> None:
+    require_training()
+    from wifi_densepose_temporal.training import recipe
+    from wifi_densepose_temporal.training.curves import plot_curves
+    from wifi_densepose_temporal.training.settings import read_settings
+
+    settings = read_settings(config, data)
+    if seeds is not None:
+        settings = settings.model_copy(update={"seeds": _seeds(seeds)})
+    _check_losses(settings, pretrain_only)
+    folder = Path("runs") / settings.name if out is None else out
+    with training_progress() as progress:
+        runs = recipe.train(settings, folder, cache=FeatureCache(cache), progress=progress)
+    if not recipe.is_first_process():
+        return
+    document = recipe.summary(settings, runs) | {"folder": str(folder)}
+    write_whole(folder / "config.toml", read_whole(config, MAX_CONFIG_BYTES))
+    write_json(folder / "metrics.json", document)
+    plot_curves({run.name: run.history for run in runs}, settings.name, folder / "curves.png")
+    kept = recipe.best_run(runs)
+    write_whole(folder / "model.rvne", kept.blob)
+    document |= {"kept": kept.name, "source": "replay", "trained": True}
+    if as_json:
+        print_json(document)
+    else:
+        print_summary(document)
+
+
+def require_training() -> None:
+    """Refuses where the extra is not installed.
+
+    Raises:
+        MissingExtraError: it names what is missing, and how to install it.
+    """
+    missing = [name for name in NEEDED if find_spec(name) is None]
+    if missing:
+        raise MissingExtraError(
+            f"training needs {', '.join(missing)}; install them with "
+            "pip install -c constraints.txt 'wifi-densepose-temporal[train]'"
+        )
+
+
+def training_progress() -> Progress:
+    """Bars on stderr, where that is a terminal."""
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    return Progress(
+        *columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console, disable=not console.is_terminal
+    )
+
+
+def print_summary(document: dict[str, Any]) -> None:
+    """The split in words, then each test's figures over the runs."""
+    for words in document["split"]:
+        print_line(words, style="bold")
+    rows = [
+        [test, name, *(f"{100 * figure[key]:.1f} %" for key in ("mean", "std", "least", "most")), figure["n"]]
+        for test, figures in document["tests"].items()
+        for name, figure in figures.items()
+    ]
+    print_table(rows, ("test", "figure", "mean", "std", "least", "most", "runs"), words=("test", "figure"))
+    for test, selector in document["unavailable"].items():
+        print_line(f"{test}: unavailable, the data set has no {selector}")
+    print_line(f"kept: {document['kept']}, in {document['folder']}/model.rvne")
+
+
+def _check_losses(settings: Settings, pretrain_only: bool) -> None:
+    losses = settings.losses
+    labelled = losses.cross_entropy or losses.supervised_contrastive
+    if pretrain_only and (labelled or not losses.contrastive):
+        raise ConfigError("pretraining uses no labels: set losses.contrastive, and cross_entropy = 0")
+    if settings.schedule.steps and not labelled and not losses.contrastive:
+        raise ConfigError("every loss has the weight 0; give one, or set schedule.steps = 0")
+
+
+def _seeds(text: str) -> tuple[int, ...]:
+    try:
+        numbers = tuple(int(part) for part in text.split(","))
+    except ValueError:
+        numbers = ()
+    if not numbers or min(numbers) < 0 or len(set(numbers)) < len(numbers):
+        raise ConfigError(f"seeds are {text!r}; expected different whole numbers, such as 0,1,2")
+    return numbers

@@ -1,0 +1,125 @@
+"""A read-out in closed form: the embedding's projection as a whitening, in place of one that is trained.
+
+With a few dozen people to learn from, a projection that is trained remembers them. What a person's windows have in
+common, and what changes between windows of one recording and between recordings of one person, are covariances; the
+projection that makes the change round and keeps the directions in which people differ is linear discriminant analysis
+(Fisher 1936; Ledoit and Wolf 2004 for why the covariance is shrunk).
+
+Letters: N windows, P pooled_dim, E embedding size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from wifi_densepose_temporal.csi import FeatureConfig
+from wifi_densepose_temporal.errors import TrainingError
+from wifi_densepose_temporal.training.batches import Track, batch, frames_of
+from wifi_densepose_temporal.training.network import TemporalNetwork
+from wifi_densepose_temporal.training.settings import ReadoutSettings
+
+Float64 = NDArray[np.float64]
+
+#: Windows that go through the network at once.
+AT_ONCE = 256
+
+
+@dataclass(frozen=True, eq=False)
+class Windows:
+    """Pooled vectors of windows, with whose they are and which recording each is from."""
+
+    pooled: Float64  # [N, P]
+    identity: NDArray[np.int64]  # [N]
+    recording: NDArray[np.int64]  # [N]
+
+
+def fit_readout(
+    network: TemporalNetwork, tracks: Sequence[Track], chain: FeatureConfig | None, settings: ReadoutSettings
+) -> None:
+    """Puts the closed form's projection, and each identity's direction as its class, into the network.
+
+    Args:
+        network: as trained; its projection is one affine layer.
+        tracks: training recordings.
+        chain: makes their frames.
+        settings: how windows are cut, and how covariances are estimated.
+
+    Raises:
+        TrainingError: fewer than two identities, or a projection of another form.
+    """
+    if not isinstance(network.projection, nn.Linear):
+        raise TrainingError("a closed-form read-out fills one affine layer; set model.embedding to one size")
+    windows = pooled_windows(network, tracks, chain, settings)
+    mean, weight = whitening(windows, network.projection.out_features, settings)
+    with torch.no_grad():
+        network.projection.weight.copy_(torch.from_numpy(weight.T))
+        network.projection.bias.copy_(torch.from_numpy(-mean @ weight))
+        if network.classifier.out_features == len(set(windows.identity.tolist())):
+            network.classifier.weight.copy_(torch.from_numpy((weight @ _directions(windows, mean, weight).T).T))
+
+
+def pooled_windows(
+    network: TemporalNetwork, tracks: Sequence[Track], chain: FeatureConfig | None, settings: ReadoutSettings
+) -> Windows:
+    """The pooled vector of every window of `packets` packets, `hop` apart, each as if nothing had come before."""
+    cut, recordings = [], []
+    for number, track in enumerate(tracks):
+        for start in range(0, len(track.packets) - settings.packets + 1, settings.hop):
+            window = track.packets.at(start, start + settings.packets)
+            frames, labels = frames_of(window, track.subcarriers, chain)
+            if len(frames):
+                cut.append((frames, labels, track.identity))
+                recordings.append(number)
+    pooled = []
+    network.eval()
+    for start in range(0, len(cut), AT_ONCE):
+        some = batch(cut[start : start + AT_ONCE])
+        with torch.no_grad():
+            pooled.append(some.last(network.pooled(some.frames)).double().numpy())
+    return Windows(np.concatenate(pooled), np.array([identity for *_, identity in cut]), np.array(recordings))
+
+
+def whitening(windows: Windows, size: int, settings: ReadoutSettings) -> tuple[Float64, Float64]:
+    """Mean `[P]` and weight `[P, E]`: `(pooled - mean) @ weight` has round change, the largest differences first.
+
+    The change is the covariance of windows around their recording's mean, plus `between_recordings` times that of
+    recordings around their person's mean, each feature scaled to 1, shrunk towards the identity by `shrinkage`.
+    """
+    people, of_person = np.unique(windows.identity, return_inverse=True)
+    recordings, first, of_recording = np.unique(windows.recording, return_index=True, return_inverse=True)
+    if len(people) < 2:
+        raise TrainingError(f"{len(people)} identity to train on; a whitening needs at least two")
+    recording_mean = _means(windows.pooled, of_recording, len(recordings))
+    person_mean = _means(recording_mean, of_person[first], len(people))
+    within = windows.pooled - recording_mean[of_recording]
+    between = recording_mean - person_mean[of_person[first]]
+    across = person_mean - person_mean.mean(0)
+    change = within.T @ within / max(1, len(within) - len(recordings))
+    change += settings.between_recordings * between.T @ between / max(1, len(recordings) - len(people))
+    scale = np.sqrt(np.diag(change)) + 1e-9
+    change = (1 - settings.shrinkage) * change / scale[:, None] / scale + settings.shrinkage * np.eye(len(scale))
+    inverse = np.linalg.inv(np.linalg.cholesky(change))
+    spread = inverse @ (across.T @ across / scale[:, None] / scale) @ inverse.T
+    _, directions = np.linalg.eigh(spread)
+    return windows.pooled.mean(0), (inverse.T @ directions[:, ::-1][:, :size]) / scale[:, None]
+
+
+def _means(rows: Float64, group: NDArray[np.intp], count: int) -> Float64:
+    """`[count, P]`: mean of the rows of each group."""
+    sums = np.zeros((count, rows.shape[1]))
+    np.add.at(sums, group, rows)
+    return sums / np.bincount(group, minlength=count)[:, None]
+
+
+def _directions(windows: Windows, mean: Float64, weight: Float64) -> Float64:
+    """`[identities, E]`: unit vector of each identity's mean embedding."""
+    projected = (windows.pooled - mean) @ weight
+    projected /= np.linalg.norm(projected, axis=1, keepdims=True)
+    means = _means(projected, windows.identity, int(windows.identity.max()) + 1)
+    return np.asarray(means / np.linalg.norm(means, axis=1, keepdims=True))

@@ -1,0 +1,331 @@
+"""From a configuration to blobs and figures: for each split and seed train, export, evaluate on what was held out.
+
+Left in the folder: `model.rvne`, `metrics.json`, `curves.png`, the configuration, and a folder for each split and seed
+with its own model and checkpoint, from which a killed run goes on. What is evaluated is the exported blob in the core,
+not the network in PyTorch.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.progress import Progress
+from torch import distributed
+
+from wifi_densepose_temporal.csi import FeatureConfig
+from wifi_densepose_temporal.datasets import (
+    FeatureCache,
+    Manifest,
+    Recording,
+    Split,
+    make_folds,
+    make_split,
+    open_dataset,
+)
+from wifi_densepose_temporal.errors import ConfigError, FileError
+from wifi_densepose_temporal.evaluation import evaluate_activity, evaluate_identity
+from wifi_densepose_temporal.evaluation.identity import RANKS, gallery_and_probe
+from wifi_densepose_temporal.evaluation.report import DIGEST_LETTERS
+from wifi_densepose_temporal.files import read_whole, write_whole
+from wifi_densepose_temporal.model import TemporalModel
+from wifi_densepose_temporal.rvne.blob import MAX_BLOB_BYTES
+from wifi_densepose_temporal.training.batches import Track, frames_of
+from wifi_densepose_temporal.training.blob import to_blob, to_network
+from wifi_densepose_temporal.training.fit import History, Score, fit
+from wifi_densepose_temporal.training.network import TemporalNetwork
+from wifi_densepose_temporal.training.readout import fit_readout
+from wifi_densepose_temporal.training.settings import Settings
+from wifi_densepose_temporal.training.tracks import Names, feature_scale, load_tracks, names_of
+
+logger = logging.getLogger(__name__)
+
+ACTIVITY_METRICS = ("window_accuracy", "frame_accuracy", "recording_accuracy", "macro_f1")
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """One split and seed: the blob, how training went, and its figures on each test; None where unavailable."""
+
+    name: str
+    seed: int
+    split: Split
+    blob: bytes
+    history: History
+    tests: Mapping[str, Mapping[str, float | None]]
+
+    @property
+    def validation(self) -> float | None:
+        """The score that the kept weights had; None without validation recordings."""
+        return max(self.history.scores) if self.history.scores else None
+
+
+def splits_of(settings: Settings) -> list[Split]:
+    """The splits that a configuration asks for.
+
+    Raises:
+        ConfigError, LeakageError, FileError: as `make_split` and `make_folds`.
+    """
+    asked, whole = settings.split, open_dataset(settings.data.path)
+    manifest = Manifest(whole.root, whole.select(asked.among))
+    validation = {"validation_fraction": asked.validation.fraction, "validation_by": asked.validation.by}
+    if asked.folds is not None:
+        return make_folds(manifest, held_out=asked.held_out, count=asked.folds, **validation)  # type: ignore[arg-type]
+    return [make_split(manifest, held_out=asked.held_out, train=asked.train, tests=asked.tests, **validation)]  # type: ignore[arg-type]
+
+
+def train(
+    settings: Settings, folder: Path, *, cache: FeatureCache | None = None, progress: Progress | None = None
+) -> list[Run]:
+    """Trains every split and seed, and leaves its files in `folder`.
+
+    Args:
+        settings: the configuration.
+        folder: where everything goes; made if it is not there. Runs that it holds whole already are not made again.
+        cache: of features.
+        progress: where bars are shown.
+
+    Raises:
+        ConfigError, LeakageError, FileError, FormatError: as the parts.
+        TrainingError: training diverged.
+    """
+    start_processes()
+    make_folder(folder)
+    splits = splits_of(settings)
+    bar = progress.add_task(settings.name, total=len(splits) * len(settings.seeds)) if progress else None
+    runs = []
+    for number, split in enumerate(splits):
+        prepared = _Prepared(settings, split, cache, progress)
+        for seed in settings.seeds:
+            name = f"fold{number}-seed{seed}" if len(splits) > 1 else f"seed{seed}"
+            runs.append(prepared.run(name, seed, folder))
+            if progress and bar is not None:
+                progress.advance(bar)
+    return runs
+
+
+class _Prepared:
+    """A split's recordings, loaded once for all seeds."""
+
+    def __init__(self, settings: Settings, split: Split, cache: FeatureCache | None, progress: Progress | None) -> None:
+        self.settings, self.split, self.cache, self.progress = settings, split, cache, progress
+        chain, learning = settings.chain, (*split.train, *split.validation)
+        self.names = names_of(learning, chain, cache)
+        self.tracks = load_tracks(split.train, self.names, chain, cache)
+        self.validation = load_tracks(split.validation, self.names, chain, cache)
+        self.scale = feature_scale(split.train, chain, cache)
+
+    def run(self, name: str, seed: int, folder: Path) -> Run:
+        """Trains with one seed, exports and evaluates."""
+        settings = self.settings
+        make_folder(folder / name)
+        network = self.network(seed)
+        history = fit(
+            network,
+            self.tracks,
+            settings,
+            settings.chain,
+            seed,
+            checkpoint=folder / name / "checkpoint.pt",
+            score=self.score() if self.validation else None,
+            progress=self.progress,
+        )
+        if settings.readout is not None:
+            fit_readout(network, self.tracks, settings.chain, settings.readout)
+        blob = to_blob(
+            network,
+            labels=class_names(settings, self.names),
+            chain=settings.chain,
+            provenance=provenance(settings, self.split, seed, history),
+            dtype=settings.dtype,
+        ).serialize()
+        if is_first_process():
+            write_whole(folder / name / "model.rvne", blob)
+        model = TemporalModel.from_bytes(blob)
+        tests = {test: evaluate(model, settings, some, self.cache) for test, some in self.split.tests.items()}
+        return Run(name, seed, self.split, blob, history, tests)
+
+    def network(self, seed: int) -> TemporalNetwork:
+        """The network that training starts from."""
+        settings = self.settings
+        torch.manual_seed(seed)
+        sizes = settings.model.sizes(settings.chain.input_dim, len(class_names(settings, self.names)))
+        network = TemporalNetwork(sizes, settings.model.head())
+        network.mean.copy_(torch.from_numpy(self.scale[0]))
+        network.scale.copy_(torch.from_numpy(self.scale[1]))
+        if settings.start_from is not None:
+            start_from(network, to_network(read_whole(settings.start_from, MAX_BLOB_BYTES)))
+        return network
+
+    def score(self) -> Score:
+        """Validation: frame accuracy of activities; of people, rank-1 between their recordings."""
+        settings = self.settings
+        if settings.task == "activity":
+            return lambda network: frame_accuracy(network, self.validation, settings.chain)
+        return lambda network: window_rank1(network, self.validation, settings)
+
+
+def start_from(network: TemporalNetwork, other: TemporalNetwork) -> None:
+    """Takes over the weights of another network, as far as both have them; not those of classes and projection.
+
+    Raises:
+        ConfigError: the two do not have the same sizes up to the pooling, or another pattern.
+    """
+    own = network.state_dict()
+    taken = {
+        name: tensor for name, tensor in other.state_dict().items() if not name.startswith(("classifier", "projection"))
+    }
+    same = all(name in own and own[name].shape == tensor.shape for name, tensor in taken.items())
+    if not same or network.config != other.config:
+        raise ConfigError(f"start_from is a model of {other.sizes}, {other.config}; expected {network.sizes}")
+    network.load_state_dict(taken, strict=False)
+
+
+# ------------------------------------------------------------------------------------------------- validation
+
+
+def frame_accuracy(network: TemporalNetwork, tracks: Sequence[Track], chain: FeatureConfig | None) -> float:
+    """Share of the labelled frames that the network decides right, over whole recordings."""
+    right = count = 0
+    for track in tracks:
+        frames, labels = frames_of(track.packets, track.subcarriers, chain)
+        with torch.no_grad():
+            decided = network(torch.from_numpy(frames)[None])[0][0].argmax(-1).numpy()
+        right += int((decided == labels)[labels >= 0].sum())
+        count += int((labels >= 0).sum())
+    return right / max(count, 1)
+
+
+def window_rank1(network: TemporalNetwork, tracks: Sequence[Track], settings: Settings) -> float:
+    """Share of windows whose nearest window of another recording is of the same person."""
+    embeddings, people, sources = [], [], []
+    for number, track in enumerate(tracks):
+        length = settings.batch.packets or len(track.packets)
+        for start in range(0, len(track.packets) - length + 1, length):
+            frames, _ = frames_of(track.packets.at(start, start + length), track.subcarriers, settings.chain)
+            with torch.no_grad():
+                embeddings.append(network(torch.from_numpy(frames)[None])[1][0, -1].numpy())
+            people.append(track.identity)
+            sources.append(number)
+    vectors, of, source = np.array(embeddings), np.array(people), np.array(sources)
+    similarity = np.where(source[:, None] == source, -np.inf, vectors @ vectors.T)
+    return float((of[similarity.argmax(1)] == of).mean())
+
+
+# ------------------------------------------------------------------------------------------ what a run says
+
+
+def evaluate(
+    model: TemporalModel, settings: Settings, recordings: Sequence[Recording], cache: FeatureCache | None
+) -> dict[str, float | None]:
+    """The figures of a blob on held-out recordings, as `wdt evaluate` gives them."""
+    if settings.task == "activity":
+        result = evaluate_activity(model, recordings, cache=cache)
+        return {name: getattr(result, name) for name in ACTIVITY_METRICS}
+    scores = evaluate_identity(model, *gallery_and_probe(recordings)).scores
+    return {**{f"rank{k}": scores.rank(k) for k in RANKS}, "map": scores.map, "auc": scores.auc}
+
+
+def class_names(settings: Settings, names: Names) -> tuple[str, ...]:
+    """What the classifier decides between: labels; or, of an identity model, the people that it was trained on."""
+    return names.labels if settings.task == "activity" else names.people
+
+
+def provenance(settings: Settings, split: Split, seed: int, history: History) -> dict[str, Any]:
+    """What the blob says of its origin."""
+    learned = (*split.train, *split.validation)
+    return {
+        "trained": settings.schedule.steps > 0 or settings.readout is not None,
+        "task": settings.task,
+        "data": {
+            "name": settings.name,
+            "recordings": [recording.name for recording in learned],
+            "sha256": [recording.sha256[:DIGEST_LETTERS] for recording in learned],
+        },
+        "split": split.words,
+        "seeds": [seed],
+        "metrics": {"validation": max(history.scores) if history.scores else None, "best_step": history.best_step},
+        "config": settings.model_dump(mode="json", exclude={"data"}),
+        "tool": f"wifi-densepose-temporal {metadata.version('wifi-densepose-temporal')}",
+    }
+
+
+def summary(settings: Settings, runs: Sequence[Run]) -> dict[str, Any]:
+    """All runs as a document: for each test the mean and spread of each figure over seeds (and folds), and each run."""
+    tests: dict[str, dict[str, Any]] = {}
+    for test in dict.fromkeys(test for run in runs for test in run.tests):
+        figures: dict[str, list[float]] = {}
+        for run in runs:
+            for name, value in run.tests.get(test, {}).items():
+                if value is not None:
+                    figures.setdefault(name, []).append(value)
+        tests[test] = {name: _spread(values) for name, values in figures.items()}
+    unavailable = {name: selector for run in runs for name, selector in run.split.unavailable.items()}
+    return {
+        "name": settings.name,
+        "task": settings.task,
+        "seeds": list(settings.seeds),
+        "split": list(dict.fromkeys(run.split.words for run in runs)),
+        "tests": tests,
+        "unavailable": unavailable,
+        "runs": [
+            {
+                "run": run.name,
+                "seed": run.seed,
+                "bytes": len(run.blob),
+                "validation": run.validation,
+                "best_step": run.history.best_step,
+                "stopped_early": run.history.stopped_early,
+                "tests": run.tests,
+            }
+            for run in runs
+        ],
+    }
+
+
+def _spread(values: Sequence[float]) -> dict[str, float | int]:
+    return {
+        "mean": float(np.mean(values)),
+        "std": float(np.std(values, ddof=1)) if len(values) > 1 else 0.0,
+        "least": min(values),
+        "most": max(values),
+        "n": len(values),
+    }
+
+
+def best_run(runs: Sequence[Run]) -> Run:
+    """The run to keep: the best on validation recordings, the first seed without them. Tests have no say."""
+    return max(runs, key=lambda run: (run.validation or 0.0, -run.seed))
+
+
+# --------------------------------------------------------------------------------------- folders and processes
+
+
+def make_folder(folder: Path) -> None:
+    """The folder, if it is not there.
+
+    Raises:
+        FileError: it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FileError(f"cannot make the folder {folder}: {error.strerror or error}; check the path") from None
+
+
+def start_processes() -> None:
+    """Joins the other processes, where `torchrun` has started several: they share each step's windows."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not distributed.is_initialized():
+        distributed.init_process_group("gloo")
+
+
+def is_first_process() -> bool:
+    """Whether this process writes and reports."""
+    return not distributed.is_initialized() or distributed.get_rank() == 0
