@@ -52,7 +52,7 @@ typedef struct wdt_chain_part { WDT_CHAIN_PART_FIELDS(WDT_CHAIN_MEMBER) } wdt_ch
 #define WDT_CHAIN_SO_FAR UINT32_MAX    /* as slow_us */
 
 /* The members of wdt_chain_params, in the order in which a blob's record holds them: u32 little-endian each. In version
- * 2, the record goes on with frame_bins, n_parts and the parts. */
+ * 2, the record goes on with frame_bins, hold, n_parts and the parts. */
 #define WDT_CHAIN_FIELDS(X) \
     X(version)              \
     X(bands)                \
@@ -66,6 +66,8 @@ typedef struct wdt_chain_params {
 #undef WDT_CHAIN_MEMBER
     /* Version 2, which leaves bands and motion_time_us at 0; in version 1 these are not looked at. */
     uint32_t frame_bins; /* bins from one frame to the next; a frame holds the parts as of its last one */
+    uint32_t hold;       /* 1: an empty bin holds the values of the one before; 0: it is passed over, as if time stood
+                          * still, so that a mean over frames counts what was measured and nothing else */
     uint32_t n_parts;    /* 1..WDT_CHAIN_MAX_PARTS */
     wdt_chain_part part[WDT_CHAIN_MAX_PARTS];
 } wdt_chain_params;

@@ -22,6 +22,7 @@ struct wdt_chain {
     uint32_t antennas, subcarriers; /* A, K */
     uint32_t usable;                /* columns with a band */
     uint32_t frame_bins;            /* bins of a frame */
+    uint32_t hold;                  /* empty bins are held */
     uint32_t n_parts;
     wdt_part part[WDT_CHAIN_MAX_PARTS];
     wdt_bins bins; /* closed */
@@ -80,6 +81,9 @@ static const char *content_rule(const wdt_chain_params *params)
     }
     if (params->frame_bins < 1 || params->frame_bins > WDT_CHAIN_MAX_FRAME_BINS) {
         return "frame_bins must be between 1 and 1000";
+    }
+    if (params->hold > 1) {
+        return "hold must be 0 or 1";
     }
     if (params->n_parts < 1 || params->n_parts > WDT_CHAIN_MAX_PARTS) {
         return "a chain must have 1 to 12 parts";
@@ -205,6 +209,7 @@ wdt_chain_status wdt_chain_init(void *memory, size_t bytes, const wdt_chain_para
     made->antennas = antennas;
     made->subcarriers = subcarriers;
     made->frame_bins = params->version == 1 ? 1 : params->frame_bins;
+    made->hold = params->version == 1 ? 1 : params->hold;
     wdt_chain_status status = lay_out(made, ofdm_index);
     if (status != WDT_CHAIN_OK) {
         return status;
@@ -339,7 +344,7 @@ static wdt_chain_status take(wdt_chain *chain, int64_t t_us, packet from)
     } else if (chain->open && t_us >= chain->edge_us) {
         /* Below max_gap_us, so it fits 32 bits: a division that a small chip has. */
         uint32_t empty_bins = (uint32_t)(t_us - chain->edge_us) / chain->params.period_us;
-        close_bin(chain, empty_bins);
+        close_bin(chain, chain->hold ? empty_bins : 0);
         chain->edge_us += period * (1 + (int64_t)empty_bins);
     }
     if (!chain->open) {

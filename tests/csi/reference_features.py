@@ -117,7 +117,7 @@ def reference_parts(t_us, iq, subcarriers, config):
     gain = np.sqrt((amplitude**2).mean(axis=2, keepdims=True))
     x, c = amplitude / gain, iq[:, :, columns] / gain
     number = (t_us - t_us[0]) // config.period_us
-    bins = np.arange(number[-1] + 1)
+    bins = np.arange(number[-1] + 1) if config.hold else np.unique(number)
     newest = [number[number <= n].max() for n in bins]  # an empty bin is held
     X = np.array([x[number == n].mean(axis=0) for n in newest])
     parts = []
@@ -128,11 +128,11 @@ def reference_parts(t_us, iq, subcarriers, config):
         pairs = (C[:, :, apart:] * C[:, :, : part.bands - apart].conj()).imag.mean(axis=1)
         phases = np.array([pairs[number == n].mean(axis=0) for n in newest])
         parts.append(part_values(part, X, phases, bands, config.period_us / 1e6))
-    shown = [*bins[config.frame_bins - 1 :: config.frame_bins]]
+    shown = [*range(len(bins))[config.frame_bins - 1 :: config.frame_bins]]
     if len(bins) % config.frame_bins:  # the segment's end completes the last frame
-        shown.append(bins[-1])
+        shown.append(len(bins) - 1)
     values = np.concatenate(parts, axis=1)[shown]
-    return values, t_us[0] + (np.array(shown) + 1) * config.period_us
+    return values, t_us[0] + (bins[shown] + 1) * config.period_us
 
 
 def tolerance(columns, antennas, packets_in_a_bin, words):

@@ -43,6 +43,7 @@ chains = st.builds(
     parts=st.lists(parts(), min_size=1, max_size=4).map(tuple),
     rate_hz=st.sampled_from([50, 100]),
     frame_bins=st.integers(1, 4),
+    hold=st.booleans(),
 )
 
 
@@ -83,7 +84,7 @@ def test_any_cut_of_the_packets_gives_the_same_bits(config: FeatureConfig, seed:
 def test_a_record_survives_the_way_there_and_back(config: FeatureConfig) -> None:
     words = config.to_words()
     assert FeatureConfig.from_words(words).to_words() == words
-    assert len(records.feature_chain(words).payload) == 4 * (5 + 2 + 8 * len(config.parts))
+    assert len(records.feature_chain(words).payload) == 4 * (5 + 3 + 8 * len(config.parts))
 
 
 @given(st.integers(0, 2**32 - 1))
@@ -155,7 +156,8 @@ def test_what_stands_beside_parts_is_refused() -> None:
     for choices in ({"bands": 4}, {"frame_bins": 0}, {"frame_bins": 1001}, {"parts": (level,) * 13}):
         with pytest.raises(ConfigError):
             FeatureConfig(**({"parts": (level,)} | choices))  # type: ignore[arg-type]
-    with pytest.raises(ConfigError, match="without parts"):
-        FeatureConfig(frame_bins=2)
+    for choices in ({"frame_bins": 2}, {"hold": False}):
+        with pytest.raises(ConfigError, match="without parts"):
+            FeatureConfig(**choices)  # type: ignore[arg-type]
     with pytest.raises(BlobRecordError):
         records.feature_chain(FeatureConfig(parts=(level,)).to_words() | {"frame_bins": -1})

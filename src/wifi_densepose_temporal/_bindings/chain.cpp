@@ -129,6 +129,7 @@ wdt_chain_params params_of(const nb::dict &words)
         return params;
     }
     params.frame_bins = nb::cast<uint32_t>(words["frame_bins"]);
+    params.hold = nb::cast<uint32_t>(words["hold"]);
     for (nb::handle item : nb::cast<nb::list>(words["parts"])) {
         const auto given = nb::cast<nb::dict>(item);
         if (params.n_parts == WDT_CHAIN_MAX_PARTS) {
@@ -171,6 +172,7 @@ nb::dict chain_words(const wdt_chain_params &params)
         parts.append(part);
     }
     words["frame_bins"] = params.frame_bins;
+    words["hold"] = params.hold;
     words["parts"] = parts;
     return words;
 }

@@ -20,7 +20,7 @@ from wifi_densepose_temporal.cli.output import JsonOption, print_facts, print_js
 from wifi_densepose_temporal.errors import BlobError, TemporalError
 from wifi_densepose_temporal.files import read_whole
 from wifi_densepose_temporal.model import TemporalModel
-from wifi_densepose_temporal.rvne import Record, WeightBlobView
+from wifi_densepose_temporal.rvne import Record, WeightBlobView, records
 from wifi_densepose_temporal.rvne.blob import MAX_BLOB_BYTES
 from wifi_densepose_temporal.rvne.records import read_class_labels, read_provenance
 from wifi_densepose_temporal.timeline import training_note
@@ -156,12 +156,12 @@ def _content(record: Record) -> object:
 
 
 def _parts(words: list[int]) -> dict[str, object]:
-    """What a feature chain of version 2 goes on with: frame_bins, n_parts, the parts."""
-    fields, (frame_bins, count), rest = _core.CHAIN_PART_FIELDS, words[:2] or (0, 0), words[2:]
+    """What a feature chain of version 2 goes on with: frame_bins, hold, n_parts, the parts."""
+    fields, counts, rest = _core.CHAIN_PART_FIELDS, dict(zip(records.CHAIN_COUNTS, words, strict=False)), words[3:]
     rows = [dict(zip(fields, rest[at : at + len(fields)], strict=False)) for at in range(0, len(rest), len(fields))]
     kinds = dict(enumerate(_core.CHAIN_PARTS))
     parts: list[dict[str, object]] = [{**row, "kind": kinds.get(row["kind"], row["kind"])} for row in rows]
-    return {"frame_bins": frame_bins, "n_parts": count, "parts": parts}
+    return {**counts, "parts": parts}
 
 
 def _print(document: dict[str, Any]) -> None:

@@ -143,7 +143,7 @@ def print_summary(document: dict[str, Any]) -> None:
 
 def _check_losses(settings: Settings, pretrain_only: bool) -> None:
     losses = settings.losses
-    labelled = losses.cross_entropy or losses.supervised_contrastive
+    labelled = losses.cross_entropy or losses.supervised_contrastive or losses.episodes
     if pretrain_only and (labelled or not losses.contrastive):
         raise ConfigError("pretraining uses no labels: set losses.contrastive, and cross_entropy = 0")
     if settings.schedule.steps and not labelled and not losses.contrastive:

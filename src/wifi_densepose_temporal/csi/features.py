@@ -119,6 +119,8 @@ class FeatureConfig:
         max_gap_s: a silence longer than this, seconds, ends a segment; at most 10000 bins.
         parts: of a frame, in their order; then `bands` and `motion_time_s` are not used and stay as they are.
         frame_bins: bins from one frame to the next, 1..1000; a frame holds its parts as of its last bin.
+        hold: whether a bin without a packet gives a frame, with the levels of the one before. Only with `parts` may it
+            be False: then such a bin is passed over, and a mean over frames counts what was measured alone.
 
     Raises:
         ConfigError: a value that is no number or outside its range.
@@ -130,6 +132,7 @@ class FeatureConfig:
     max_gap_s: float = _WORDS["max_gap_us"] / _US
     parts: tuple[FeaturePart, ...] = ()
     frame_bins: int = 1
+    hold: bool = True
 
     def __post_init__(self) -> None:
         try:
@@ -153,8 +156,10 @@ class FeatureConfig:
             raise ConfigError(f"{self}, in microseconds {self.to_words()}: {broken}")
 
     def _check_parts(self) -> None:
-        if not self.parts and self.frame_bins != 1:
-            raise ConfigError(f"frame_bins={self.frame_bins} without parts; lower rate_hz, or list the parts")
+        if not isinstance(self.hold, bool):
+            raise ConfigError(f"hold={self.hold!r}; expected True or False")
+        if not self.parts and (self.frame_bins != 1 or not self.hold):
+            raise ConfigError(f"frame_bins={self.frame_bins} and hold={self.hold} without parts; list the parts")
         unused = (self.bands, round(self.motion_time_s * _US)) != (_WORDS["bands"], _WORDS["motion_time_us"])
         if self.parts and unused:
             raise ConfigError(
@@ -200,7 +205,11 @@ class FeatureConfig:
             "max_gap_us": round(self.max_gap_s * _US),
         }
         if self.parts:
-            words |= {"frame_bins": self.frame_bins, "parts": [part.to_words() for part in self.parts]}
+            words |= {
+                "frame_bins": self.frame_bins,
+                "hold": int(self.hold),
+                "parts": [part.to_words() for part in self.parts],
+            }
         return words
 
     @classmethod
@@ -211,7 +220,7 @@ class FeatureConfig:
             ConfigError: a field too many or too few, another version, or a value outside its range.
         """
         listed = "parts" in words
-        expected = {*_WORDS, "frame_bins", "parts"} if listed else set(_WORDS)
+        expected = {*_WORDS, "frame_bins", "hold", "parts"} if listed else set(_WORDS)
         if set(words) != expected:
             raise ConfigError(f"a feature chain record of {list(words)}; expected {sorted(expected)}")
         if words["version"] != (2 if listed else _WORDS["version"]):
@@ -227,7 +236,9 @@ class FeatureConfig:
         parts = tuple(map(FeaturePart.from_words, words["parts"]))
         if not parts:
             raise ConfigError("a feature chain record without parts; expected 1 to 12")
-        return cls(parts=parts, frame_bins=words["frame_bins"], **timing)
+        if words["hold"] not in (0, 1):
+            raise ConfigError(f"a feature chain record with hold {words['hold']}; expected 0 or 1")
+        return cls(parts=parts, frame_bins=words["frame_bins"], hold=bool(words["hold"]), **timing)
 
 
 def _as_part(part: FeaturePart | Mapping[str, Any]) -> FeaturePart:

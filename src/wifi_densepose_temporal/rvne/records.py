@@ -21,6 +21,9 @@ from wifi_densepose_temporal.errors import BlobModelError, BlobRecordError
 _NAMES = {tag: name for name, (tag, _) in _core.RECORDS.items()}
 Affine = tuple[ArrayLike, ArrayLike]
 
+#: Between the words of a feature chain of version 2 and its parts.
+CHAIN_COUNTS = ("frame_bins", "hold", "n_parts")
+
 #: A longer label is refused: it is shown in tables, and a node sends it over the air.
 MAX_LABEL_LETTERS = 64
 
@@ -126,8 +129,8 @@ def feature_chain(words: Mapping[str, Any]) -> Record:
     parts = rest.pop("parts", None)
     if parts is None:
         return _record("feature_chain", _words("feature_chain", rest))
-    counts = {"frame_bins": rest.pop("frame_bins", None), "n_parts": len(parts)}
-    payload = _words("feature_chain", rest) + _words("feature_chain", counts, tuple(counts))
+    counts = {name: rest.pop(name, None) for name in CHAIN_COUNTS[:-1]} | {CHAIN_COUNTS[-1]: len(parts)}
+    payload = _words("feature_chain", rest) + _words("feature_chain", counts, CHAIN_COUNTS)
     payload += b"".join(_words("feature_chain", part, _core.CHAIN_PART_FIELDS) for part in parts)
     return _record("feature_chain", payload)
 

@@ -46,12 +46,14 @@ class Batch:
         lengths: int64 `[B]`, frames that are there.
         labels: int64 `[B, T]`, class of each frame; -1 where it has none, and in the padding.
         identities: int64 `[B]`.
+        recordings: int64 `[B]`, windows of one recording have one number.
     """
 
     frames: Tensor
     lengths: Tensor
     labels: Tensor
     identities: Tensor
+    recordings: Tensor
 
     def last(self, rows: Tensor) -> Tensor:
         """`[B, X]`: of rows `[B, T, X]`, each window's last."""
@@ -104,24 +106,37 @@ def draw(
         FormatError: a window without a single measurement.
     """
     chosen = _choose(tracks, settings, generator)
+    number = {id(track): position for position, track in enumerate(tracks)}
     seeds = generator.integers(0, 2**63, len(chosen))
     rank, processes = share
     mine = list(zip(chosen, seeds, strict=True))[rank::processes]
-    return batch([_window(track, settings, chain, int(seed), view) for track, seed in mine])
+    return batch([_window(track, number[id(track)], settings, chain, int(seed), view) for track, seed in mine])
 
 
-def batch(windows: Sequence[tuple[Floats, NDArray[np.int64], int]]) -> Batch:
-    """Frames `[T, F]`, labels `[T]` and identity of each window, put together."""
-    longest = max(len(frames) for frames, _, _ in windows)
-    frames = np.zeros((len(windows), longest, windows[0][0].shape[1]), np.float32)
+@dataclass(frozen=True, eq=False)
+class Window:
+    """One window: frames `[T, F]`, labels `[T]`, and whose it is, of which recording."""
+
+    frames: Floats
+    labels: NDArray[np.int64]
+    identity: int
+    recording: int
+
+
+def batch(windows: Sequence[Window]) -> Batch:
+    """Windows put together."""
+    longest = max(len(window.frames) for window in windows)
+    frames = np.zeros((len(windows), longest, windows[0].frames.shape[1]), np.float32)
     labels = np.full((len(windows), longest), NO_LABEL)
-    for row, (values, classes, _) in enumerate(windows):
-        frames[row, : len(values)], labels[row, : len(values)] = values, classes
+    for row, window in enumerate(windows):
+        length = len(window.frames)
+        frames[row, :length], labels[row, :length] = window.frames, window.labels
     return Batch(
         torch.from_numpy(frames),
-        torch.tensor([len(values) for values, _, _ in windows]),
+        torch.tensor([len(window.frames) for window in windows]),
         torch.from_numpy(labels),
-        torch.tensor([identity for _, _, identity in windows]),
+        torch.tensor([window.identity for window in windows]),
+        torch.tensor([window.recording for window in windows]),
     )
 
 
@@ -133,13 +148,13 @@ def _choose(tracks: Sequence[Track], settings: BatchSettings, generator: np.rand
     people = sorted({track.identity for track in tracks})
     some = generator.choice(people, min(settings.identities, len(people)), replace=False)
     of = {person: [track for track in tracks if track.identity == person] for person in some}
-    each = settings.windows // len(some)
-    return [of[person][generator.integers(len(of[person]))] for person in some for _ in range(each)]
+    each = max(1, settings.windows // len(some))
+    return [of[person][number % len(of[person])] for person in some for number in range(each)]
 
 
 def _window(
-    track: Track, settings: BatchSettings, chain: FeatureConfig | None, seed: int, view: int
-) -> tuple[Floats, NDArray[np.int64], int]:
+    track: Track, number: int, settings: BatchSettings, chain: FeatureConfig | None, seed: int, view: int
+) -> Window:
     generator = np.random.default_rng(seed)
     packets = track.packets
     if 0 < settings.packets < len(packets):
@@ -152,4 +167,4 @@ def _window(
     frames, labels = frames_of(packets, track.subcarriers, chain)
     if not len(frames):
         raise FormatError(f"{track.name}: no packet of the window is a measurement; leave the recording out")
-    return frames, labels, track.identity
+    return Window(frames, labels, track.identity, number)

@@ -27,9 +27,10 @@ from wifi_densepose_temporal.csi import FeatureConfig
 from wifi_densepose_temporal.errors import ConfigError, TrainingError
 from wifi_densepose_temporal.files import read_whole, write_whole
 from wifi_densepose_temporal.training.batches import Batch, Track, draw
-from wifi_densepose_temporal.training.losses import Contrastive, SupervisedContrastive, frame_cross_entropy
+from wifi_densepose_temporal.training.losses import Contrastive, Episodes, SupervisedContrastive, frame_cross_entropy
 from wifi_densepose_temporal.training.network import TemporalNetwork
-from wifi_densepose_temporal.training.settings import FitSettings, LossSettings
+from wifi_densepose_temporal.training.readout import feature_weights
+from wifi_densepose_temporal.training.settings import FitSettings, LossSettings, ReadoutSettings
 
 logger = logging.getLogger(__name__)
 
@@ -61,12 +62,13 @@ class History:
 class Objective(nn.Module):
     """The weighted losses of a step; holds what is learned besides the network (a temperature)."""
 
-    def __init__(self, settings: LossSettings) -> None:
-        """Losses of these weights."""
+    def __init__(self, settings: LossSettings, feature_weights: Tensor) -> None:
+        """Losses of these weights; `feature_weights [P]` are the prior weights of the episodes' whitening."""
         super().__init__()
-        self.settings = settings
+        self.settings, self.feature_weights = settings, feature_weights
         self.contrastive = Contrastive()
         self.supervised = SupervisedContrastive()
+        self.episodes = Episodes()
 
     def forward(self, network: TemporalNetwork, batch: Batch, second: Batch | None, counted: Tensor) -> Tensor:
         """The loss of a step.
@@ -86,6 +88,9 @@ class Objective(nn.Module):
         if settings.supervised_contrastive:
             embeddings = network.embedding(batch.last(pooled))
             total = total + settings.supervised_contrastive * self.supervised(embeddings, batch.identities)
+        if settings.episodes:
+            loss = self.episodes(batch.last(pooled), batch.identities, batch.recordings, self.feature_weights)
+            total = total + settings.episodes * loss
         if settings.contrastive and second is not None:
             views = [
                 network.projection(b.last(p)) for b, p in ((batch, pooled), (second, network.pooled(second.frames)))
@@ -155,7 +160,8 @@ class _Run:
         schedule = settings.schedule
         self.network, self.tracks, self.settings, self.chain = network, tracks, settings, chain
         self.seed, self.score = seed, score
-        self.objective = Objective(settings.losses)
+        weights = feature_weights(chain, settings.readout or ReadoutSettings(), network)
+        self.objective = Objective(settings.losses, torch.from_numpy(weights).float())
         decay = get_ema_multi_avg_fn(schedule.average)  # type: ignore[no-untyped-call]
         self.average = AveragedModel(network, multi_avg_fn=decay, use_buffers=True) if schedule.average else None
         self.parameters = [*network.parameters(), *self.objective.parameters()]

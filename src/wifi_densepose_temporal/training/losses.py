@@ -71,6 +71,64 @@ class SupervisedContrastive(nn.Module):
         return loss
 
 
+class Episodes(nn.Module):
+    """Half of the identities are recognised through the whitening that the other half gives, as in deployment.
+
+    The read-out of readout.py is a closed form, so the gradient goes through it: the encoder learns what makes the
+    covariance of known people serve strangers. Positives are windows of one identity from two recordings; the loss is
+    softplus of the supervised contrastive term, which rests once a pair is told apart.
+    """
+
+    def __init__(self, between_recordings: float = 0.3, shrinkage: float = 0.3, temperature: float = 0.1) -> None:
+        """The loss with its whitening's constants; fewer windows than for the read-out ask for more shrinkage."""
+        super().__init__()
+        self.between_recordings, self.shrinkage, self.temperature = between_recordings, shrinkage, temperature
+
+    def forward(self, pooled: Tensor, identities: Tensor, recordings: Tensor, weights: Tensor) -> Tensor:
+        """The loss of pooled vectors `[B, P]`, of identities and recordings int64 `[B]`, with prior weights `[P]`.
+
+        The first half of the identities, in the order of the batch, gives the whitening. 0 where the batch has fewer
+        than two identities on a side, or no identity of two recordings.
+        """
+        order = list(dict.fromkeys(identities.tolist()))
+        if len(order) < 4:
+            return pooled.sum() * 0
+        known = torch.isin(identities, torch.tensor(order[: len(order) // 2]))
+        mean, scale, lower = self._whitening(pooled[known], identities[known], recordings[known], weights)
+        asked, of, recording = (x[~known] for x in (pooled, identities, recordings))
+        rows = torch.linalg.solve_triangular(lower, ((asked - mean) / scale).T, upper=False).T
+        unit = functional.normalize(rows, dim=-1)
+        similarity = unit @ unit.T / self.temperature
+        same = of[:, None] == of
+        positive = same & (recording[:, None] != recording)
+        if not positive.any():
+            return pooled.sum() * 0
+        others = similarity.masked_fill(same, -1e9).logsumexp(1, keepdim=True)
+        return functional.softplus(others - similarity)[positive].mean()
+
+    def _whitening(
+        self, pooled: Tensor, identities: Tensor, recordings: Tensor, weights: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Mean, scale and the lower factor of the change's covariance, as readout.whitening has them."""
+        within = pooled - _group_means(pooled, recordings)
+        between = _group_means(pooled, recordings) - _group_means(pooled, identities)
+        count, people = len(set(recordings.tolist())), len(set(identities.tolist()))
+        change = within.T @ within / max(1, len(pooled) - count)
+        share = count / len(pooled)  # each recording once, though every window of it stands in `between`
+        change = change + self.between_recordings * share * between.T @ between / max(1, count - people)
+        scale = (change.diagonal() + 1e-10).sqrt() / weights
+        change = change / scale[:, None] / scale
+        level = self.shrinkage * change.trace() / len(change)
+        change = (1 - self.shrinkage) * change + level * torch.eye(len(change))
+        return pooled.mean(0), scale, torch.linalg.cholesky(change)
+
+
+def _group_means(rows: Tensor, groups: Tensor) -> Tensor:
+    """`[B, P]`: each row replaced by the mean of its group."""
+    same = (groups[:, None] == groups).to(rows.dtype)
+    return same @ rows / same.sum(1, keepdim=True)
+
+
 def alignment(first: Tensor, second: Tensor) -> Tensor:
     """E |z_i - z_j|^2 over pairs of views, unit vectors `[B, E]` each: 0 when augmentation changes nothing.
 

@@ -131,9 +131,11 @@ class Layer(nn.Module):
         self.key = nn.Linear(sizes.width, key, bias=False)
         self.value = nn.Linear(sizes.width, key, bias=False)
         self.out = nn.Linear(query, sizes.width, bias=False)
-        nn.init.normal_(self.out.weight, std=0.02)  # a layer starts near the identity
+        nn.init.zeros_(self.out.weight)  # a layer starts as the identity
         self.widen = nn.Linear(sizes.width, sizes.hidden, bias=False) if sizes.hidden else None
         self.narrow = nn.Linear(sizes.hidden, sizes.width, bias=False) if sizes.hidden else None
+        if self.narrow is not None:
+            nn.init.zeros_(self.narrow.weight)
 
     def forward(self, h: Tensor) -> Tensor:
         """`[B, T, d]` to the same."""

@@ -20,7 +20,7 @@ from torch import nn
 
 from wifi_densepose_temporal.csi import FeatureConfig
 from wifi_densepose_temporal.errors import TrainingError
-from wifi_densepose_temporal.training.batches import Track, batch, frames_of
+from wifi_densepose_temporal.training.batches import Track, Window, batch, frames_of
 from wifi_densepose_temporal.training.network import TemporalNetwork
 from wifi_densepose_temporal.training.settings import ReadoutSettings
 
@@ -56,7 +56,8 @@ def fit_readout(
     if not isinstance(network.projection, nn.Linear):
         raise TrainingError("a closed-form read-out fills one affine layer; set model.embedding to one size")
     windows = pooled_windows(network, tracks, chain, settings)
-    mean, weight = whitening(windows, network.projection.out_features, settings)
+    weights = feature_weights(chain, settings, network)
+    mean, weight = whitening(windows, network.projection.out_features, settings, weights)
     with torch.no_grad():
         network.projection.weight.copy_(torch.from_numpy(weight.T))
         network.projection.bias.copy_(torch.from_numpy(-mean @ weight))
@@ -68,28 +69,48 @@ def pooled_windows(
     network: TemporalNetwork, tracks: Sequence[Track], chain: FeatureConfig | None, settings: ReadoutSettings
 ) -> Windows:
     """The pooled vector of every window of `packets` packets, `hop` apart, each as if nothing had come before."""
-    cut, recordings = [], []
+    cut = []
     for number, track in enumerate(tracks):
         for start in range(0, len(track.packets) - settings.packets + 1, settings.hop):
             window = track.packets.at(start, start + settings.packets)
             frames, labels = frames_of(window, track.subcarriers, chain)
             if len(frames):
-                cut.append((frames, labels, track.identity))
-                recordings.append(number)
+                cut.append(Window(frames, labels, track.identity, number))
     pooled = []
     network.eval()
     for start in range(0, len(cut), AT_ONCE):
         some = batch(cut[start : start + AT_ONCE])
         with torch.no_grad():
             pooled.append(some.last(network.pooled(some.frames)).double().numpy())
-    return Windows(np.concatenate(pooled), np.array([identity for *_, identity in cut]), np.array(recordings))
+    identity, recording = (np.array([getattr(window, name) for window in cut]) for name in ("identity", "recording"))
+    return Windows(np.concatenate(pooled), identity, recording)
 
 
-def whitening(windows: Windows, size: int, settings: ReadoutSettings) -> tuple[Float64, Float64]:
+def feature_weights(chain: FeatureConfig | None, settings: ReadoutSettings, network: TemporalNetwork) -> Float64:
+    """`[P]`: prior weight of each pooled feature, 1 unless the settings weigh the parts of a frame.
+
+    Raises:
+        TrainingError: another number of weights than the chain has parts, or pooled vectors that are no frames' means.
+    """
+    if not settings.part_weights:
+        return np.ones(network.sizes.pooled_dim)
+    parts = [] if chain is None else [FeatureConfig(parts=(part,)).input_dim for part in chain.parts]
+    if len(parts) != len(settings.part_weights) or sum(parts) != network.sizes.pooled_dim:
+        raise TrainingError(
+            f"{len(settings.part_weights)} part_weights for {len(parts)} parts and {network.sizes.pooled_dim} pooled "
+            "features; expected one a part, a width of as many features as a frame, and no spread"
+        )
+    return np.repeat(settings.part_weights, parts)
+
+
+def whitening(
+    windows: Windows, size: int, settings: ReadoutSettings, weights: Float64 | None = None
+) -> tuple[Float64, Float64]:
     """Mean `[P]` and weight `[P, E]`: `(pooled - mean) @ weight` has round change, the largest differences first.
 
     The change is the covariance of windows around their recording's mean, plus `between_recordings` times that of
-    recordings around their person's mean, each feature scaled to 1, shrunk towards the identity by `shrinkage`.
+    recordings around their person's mean, each feature scaled to its weight, shrunk towards the identity by
+    `shrinkage`.
     """
     people, of_person = np.unique(windows.identity, return_inverse=True)
     recordings, first, of_recording = np.unique(windows.recording, return_index=True, return_inverse=True)
@@ -102,12 +123,15 @@ def whitening(windows: Windows, size: int, settings: ReadoutSettings) -> tuple[F
     across = person_mean - person_mean.mean(0)
     change = within.T @ within / max(1, len(within) - len(recordings))
     change += settings.between_recordings * between.T @ between / max(1, len(recordings) - len(people))
-    scale = np.sqrt(np.diag(change)) + 1e-9
-    change = (1 - settings.shrinkage) * change / scale[:, None] / scale + settings.shrinkage * np.eye(len(scale))
+    scale = (np.sqrt(np.diag(change)) + 1e-9) / (1 if weights is None else weights)
+    change = change / scale[:, None] / scale
+    level = settings.shrinkage * np.trace(change) / len(change)
+    change = (1 - settings.shrinkage) * change + level * np.eye(len(change))
     inverse = np.linalg.inv(np.linalg.cholesky(change))
     spread = inverse @ (across.T @ across / scale[:, None] / scale) @ inverse.T
     _, directions = np.linalg.eigh(spread)
-    return windows.pooled.mean(0), (inverse.T @ directions[:, ::-1][:, :size]) / scale[:, None]
+    weight = (inverse.T @ directions[:, ::-1][:, :size]) / scale[:, None]
+    return windows.pooled.mean(0), weight / np.linalg.norm(weight) * np.sqrt(weight.shape[1])  # of a size for float16
 
 
 def _means(rows: Float64, group: NDArray[np.intp], count: int) -> Float64:

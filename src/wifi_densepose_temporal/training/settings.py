@@ -118,7 +118,7 @@ class BatchSettings(_Section):
     windows: Positive = 32
     packets: Annotated[int, Field(ge=0)] = 0  # of a window; 0: whole recordings
     label_packets: Positive = 1  # a frame's label is that of most of the last so many packets
-    identities: Positive | None = None  # windows come in equal parts from this many people
+    identities: Positive | None = None  # windows come in equal parts from this many people, and from their recordings
     augmentations: tuple[str, ...] = ()
     least: Annotated[int, Field(ge=0)] = 2
     most: Annotated[int, Field(ge=0)] = 4
@@ -138,6 +138,7 @@ class LossSettings(_Section):
     cross_entropy: Annotated[float, Field(ge=0)] = 1.0
     label_smoothing: Share = 0.0
     supervised_contrastive: Annotated[float, Field(ge=0)] = 0.0
+    episodes: Annotated[float, Field(ge=0)] = 0.0  # recognise half of the identities through the other half's whitening
     contrastive: Annotated[float, Field(ge=0)] = 0.0
 
 
@@ -161,6 +162,7 @@ class ReadoutSettings(_Section):
     packets: Positive = 100  # of a window
     hop: Positive = 25  # packets between the starts of two windows
     shrinkage: Share = 0.1  # of the change's covariance, towards features that change independently
+    part_weights: tuple[Annotated[float, Field(gt=0)], ...] = ()  # of [features] parts; a small one is shrunk harder
     between_recordings: Annotated[float, Field(ge=0)] = 0.3  # weight of what changes between a person's recordings
 
 
@@ -170,6 +172,7 @@ class FitSettings(_Section):
     batch: BatchSettings = BatchSettings()
     losses: LossSettings = LossSettings()
     schedule: ScheduleSettings = ScheduleSettings()
+    readout: ReadoutSettings | None = None  # after training; None: what was trained stays
 
 
 class Settings(FitSettings):
@@ -183,7 +186,6 @@ class Settings(FitSettings):
     split: SplitSettings
     features: dict[str, Any] = Field(default_factory=dict)
     model: ModelSettings = ModelSettings()
-    readout: ReadoutSettings | None = None
     dtype: Literal["float32", "float16"] = "float16"
 
     @property
