@@ -1,4 +1,4 @@
-"""What a window of packets could have been as well: the seven augmentations of the AETHER recipe, and three of drift.
+"""What a window of packets could have been as well: the seven augmentations of the AETHER recipe, and six more.
 
 They act on packets, where the physics is, and not on features: a window is augmented, and then goes through the same
 chain as on the node. Each is a function of packets and a random generator that returns new packets and keeps what it
@@ -141,40 +141,121 @@ def drop_and_interpolate(packets: Packets, rng: np.random.Generator, most: float
     return replace(packets, values=values)
 
 
-# ------------------------------------------------------------------------------------------------- against drift
+# --------------------------------------------------------------------------------- another day, person or place
 
 
 def gain_ripple(packets: Packets, rng: np.random.Generator, most: float = 0.5) -> Packets:
-    """A smooth gain over the subcarriers, the same for the whole window: another day's standing waves and filters.
+    """A smooth gain over the subcarriers, the same for the whole window: another day's filters and standing waves.
 
-    exp of a sum of three cosines of random period and phase, each of up to `most` / 3. Keeps the ratio of two packets
-    at every subcarrier, and phase.
+    Its logarithm is `_smooth` of up to `most`. Keeps the ratio of two packets at every subcarrier, and phase.
     """
-    count = packets.values.shape[2]
-    place = np.arange(count) / count
-    ripple = sum(
-        rng.uniform(-most, most) / 3 * np.cos(2 * np.pi * (rng.uniform(0.2, 3) * place + rng.random()))
-        for _ in range(3)
-    )
+    ripple = _smooth(packets.values.shape[2], rng) * rng.uniform(0, most)
     return _multiplied(packets, np.exp(ripple).astype(np.float32))
 
 
-def time_warp(packets: Packets, rng: np.random.Generator, most: float = 0.2) -> Packets:
-    """The whole window plays up to `most` faster or slower: another person's pace.
+def motion_scaling(packets: Packets, rng: np.random.Generator, most: float = 0.8, common: float = 0.45) -> Packets:
+    """What changes in the window changes more or less, differently over the subcarriers: another body, another path.
 
-    Keeps the order of packets, the packets themselves and their labels; their times change by one factor.
+    The amplitude's difference to its mean over the window is multiplied by exp of a common factor of up to +-`common`
+    and a `_smooth` of up to `most`. Keeps that mean, but for amplitudes that would fall below zero, and phase.
     """
-    factor = np.exp(rng.uniform(-1, 1) * np.log1p(most))
-    first = packets.times_s[0]
-    return replace(packets, times_s=first + (packets.times_s - first) * factor)
+    amplitude = np.abs(packets.values)
+    still = amplitude.mean(axis=0)
+    factor = np.exp(rng.uniform(-common, common) + _smooth(amplitude.shape[2], rng) * rng.uniform(0, most))
+    return _with_amplitude(packets, still + (amplitude - still) * factor)
 
 
-def mirror_subcarriers(packets: Packets, rng: np.random.Generator) -> Packets:
-    """In half of the cases the spectrum is read from the other end: which paths meet where on it is chance.
+def new_paths(packets: Packets, rng: np.random.Generator, most: float = 1.5) -> Packets:
+    """Three static paths are added to the channel: a chair was moved, a door stands open.
 
-    Keeps each packet's set of values and the neighbourhood of subcarriers.
+    Where a path meets the old ones decides which subcarriers fade and which way motion moves them. An amplitude alone
+    does not say its phase; that of the minimum-phase channel of the same amplitude (by the cepstrum: Oppenheim and
+    Schafer, "Discrete-Time Signal Processing", 12.4) is taken, smooth as a channel is. The paths have a root mean
+    square of up to `most` times the packet's. Keeps times and labels, and the phase of I/Q.
     """
-    return packets if rng.random() < 0.5 else replace(packets, values=packets.values[:, :, ::-1])
+    amplitude = np.abs(packets.values)
+    count = amplitude.shape[2]
+    place = np.linspace(-1, 1, count)
+    delays = rng.uniform(-3, 3, (3, 1)) * np.pi / 2
+    gains = rng.standard_normal((3, 1)) + 1j * rng.standard_normal((3, 1))
+    paths = (gains * np.exp(-1j * delays * place)).sum(axis=0)
+    paths *= rng.uniform(0, most) / np.sqrt((np.abs(paths) ** 2).mean())
+    power = np.sqrt((amplitude**2).mean(axis=2, keepdims=True))
+    channel = amplitude * np.exp(1j * _minimum_phase(np.log(amplitude + 1e-3 * power + 1e-30)))
+    return _with_amplitude(packets, np.abs(channel + paths * power))
+
+
+def subcarrier_shift(packets: Packets, rng: np.random.Generator, most: float = 5.0, stretch: float = 0.1) -> Packets:
+    """The spectrum moves by up to `most` subcarriers and is stretched by up to `stretch`: fades stand elsewhere.
+
+    Interpolated linearly between neighbours; the outermost is repeated. Keeps times, labels and order.
+    """
+    count = packets.values.shape[2]
+    middle = (count - 1) / 2
+    place = (np.arange(count) - middle) * (1 + rng.uniform(-stretch, stretch)) + middle + rng.uniform(-most, most)
+    place = place.clip(0, count - 1)
+    left = np.minimum(place.astype(int), max(count - 2, 0))
+    share = (place - left).astype(np.float32)
+    right = np.minimum(left + 1, count - 1)
+    values = packets.values[:, :, left] * (1 - share) + packets.values[:, :, right] * share
+    return replace(packets, values=cast(Values, np.asarray(values, packets.values.dtype)))
+
+
+def time_warp(packets: Packets, rng: np.random.Generator, most: float = 0.25) -> Packets:
+    """The window plays slower or faster, and each activity in it by a factor of its own: another person's pace.
+
+    Each factor is at most (1 + `most`) to the power of 1.2, one way or the other. Keeps the order of packets, the
+    packets themselves and their labels; within an activity all intervals change alike.
+    """
+    activity = np.cumsum(np.concatenate([[0], np.diff(packets.labels) != 0]))
+    logs = np.log1p(most) * (0.5 * rng.uniform(-1, 1) + 0.7 * rng.uniform(-1, 1, activity[-1] + 1))
+    steps_s = np.diff(packets.times_s, prepend=packets.times_s[0]) * np.exp(logs)[activity]
+    return replace(packets, times_s=packets.times_s[0] + np.cumsum(steps_s))
+
+
+def late_start(packets: Packets, rng: np.random.Generator, most: float = 0.7) -> Packets:
+    """In half of the cases the first activity began before the window: up to `most` of its packets are cut off.
+
+    Keeps all packets behind the cut. How long somebody has been sitting when a recording begins is chance.
+    """
+    first = int(np.argmax(packets.labels != packets.labels[0])) or len(packets)
+    cut = int(rng.integers(0, max(1, int(first * most))))
+    return packets.at(cut, len(packets)) if rng.random() < 0.5 else packets
+
+
+def _smooth(count: int, rng: np.random.Generator) -> NDArray[np.float64]:
+    """`[count]`: a random tilt and three waves over the subcarriers, of about unit size."""
+    angle = np.linspace(-np.pi, np.pi, count)
+    curve = rng.standard_normal() * angle * 1.2 / np.pi
+    for wave in (1, 2, 3):
+        curve = (
+            curve + (rng.standard_normal() * np.cos(wave * angle) + rng.standard_normal() * np.sin(wave * angle)) / wave
+        )
+    return np.asarray(curve / 1.7)
+
+
+def _minimum_phase(log_amplitude: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Phase, radians, of the minimum-phase channel of a log amplitude `[..., K]`, mirrored to a whole period."""
+    count = log_amplitude.shape[-1]
+    mirrored = np.concatenate([log_amplitude, log_amplitude[..., -2:0:-1]], axis=-1)
+    cepstrum = np.fft.ifft(mirrored, axis=-1).real
+    size = mirrored.shape[-1]
+    fold = np.zeros(size)  # the causal half twice, the anticausal one not at all
+    fold[0] = 1
+    fold[1 : (size + 1) // 2] = 2
+    if size % 2 == 0:
+        fold[size // 2] = 1
+    return np.asarray(np.fft.fft(cepstrum * fold, axis=-1).imag[..., :count])
+
+
+def _with_amplitude(packets: Packets, amplitude: NDArray[np.floating]) -> Packets:
+    """The packets with another amplitude `[N, A, K]`, at least 0, and the phase that they have."""
+    amplitude = np.maximum(amplitude, 0)
+    if not np.iscomplexobj(packets.values):
+        return replace(packets, values=amplitude.astype(np.float32))
+    before = np.abs(packets.values)
+    ratio = np.divide(amplitude, before, out=np.zeros_like(amplitude), where=before > 0)
+    return replace(packets, values=(packets.values * ratio).astype(np.complex64))
 
 
 def _multiplied(packets: Packets, gain: NDArray[np.float32] | np.float32) -> Packets:
@@ -194,8 +275,11 @@ AUGMENTATIONS: Mapping[str, Augmentation] = {
         swap_subcarriers,
         drop_and_interpolate,
         gain_ripple,
+        motion_scaling,
+        new_paths,
+        subcarrier_shift,
         time_warp,
-        mirror_subcarriers,
+        late_start,
     )
 }
 

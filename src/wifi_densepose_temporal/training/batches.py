@@ -76,41 +76,71 @@ def frames_of(
     return np.concatenate([taken.values, last.values]), packets.labels[newest]
 
 
+class Sampler:
+    """Draws the windows of each step; the same ones for the same seed and step, whatever was drawn before.
+
+    Args:
+        tracks: what to draw from.
+        settings: how many windows, how long, which augmentations.
+        chain: makes the frames; None where packets are frames.
+        seed: of all draws.
+    """
+
+    def __init__(
+        self, tracks: Sequence[Track], settings: BatchSettings, chain: FeatureConfig | None, seed: int
+    ) -> None:
+        self.tracks, self.settings, self.chain, self.seed = tracks, settings, chain, seed
+        self._copies: dict[tuple[int, int, int], Window] = {}
+
+    def draw(self, step: int, share: tuple[int, int] = (0, 1), view: int = 0) -> Batch:
+        """The windows of one step.
+
+        Args:
+            step: its number.
+            share: (rank, processes): every process draws the same windows and makes frames of its own part.
+            view: another number augments the same windows in another way.
+
+        Raises:
+            FormatError: a window without a single measurement.
+        """
+        generator = np.random.default_rng((self.seed, step))
+        chosen = _choose(self.tracks, self.settings, generator)
+        numbers = generator.integers(0, 2**63, len(chosen))
+        rank, processes = share
+        mine = list(zip(chosen, numbers.tolist(), strict=True))[rank::processes]
+        return batch([self._window(track, number, view) for track, number in mine])
+
+    def _window(self, track: int, number: int, view: int) -> Window:
+        copies = self.settings.copies
+        if not copies:
+            return self._make(track, number, view)
+        key = (track, number % copies, view)
+        if key not in self._copies:
+            self._copies[key] = self._make(*key)
+        return self._copies[key]
+
+    def _make(self, number: int, drawn: int, view: int) -> Window:
+        track, settings = self.tracks[number], self.settings
+        cut, changed = (np.random.default_rng((self.seed, number, drawn, part)) for part in (0, 1 + view))
+        packets = track.packets
+        if 0 < settings.packets < len(packets):
+            start = int(cut.integers(len(packets) - settings.packets + 1))
+            packets = packets.at(start, start + settings.packets)
+        packets = augment(packets, settings.augmentations, changed, settings.least, settings.most)
+        if settings.label_packets > 1:
+            packets = replace(packets, labels=majority_labels(packets.labels, settings.label_packets))
+        frames, labels = frames_of(packets, track.subcarriers, self.chain)
+        if not len(frames):
+            raise FormatError(f"{track.name}: no packet of a window is a measurement; leave the recording out")
+        return Window(frames, labels, track.identity, number)
+
+
 def majority_labels(labels: NDArray[np.int64], packets: int) -> NDArray[np.int64]:
     """`[N]`: for each packet the most frequent label of the last `packets`, as a window that ends there is labelled."""
     known = np.arange(labels.max(initial=0) + 1)
     counts = np.cumsum(labels[:, None] == known, axis=0)
     counts[packets:] -= counts[:-packets].copy()
     return np.where(counts.any(axis=1), counts.argmax(axis=1), NO_LABEL)
-
-
-def draw(
-    tracks: Sequence[Track],
-    settings: BatchSettings,
-    chain: FeatureConfig | None,
-    generator: np.random.Generator,
-    share: tuple[int, int] = (0, 1),
-    view: int = 0,
-) -> Batch:
-    """The windows of one step.
-
-    Args:
-        tracks: what to draw from.
-        settings: how many windows, how long, which augmentations.
-        chain: makes the frames; None where packets are frames.
-        generator: of this step.
-        share: (rank, processes): every process draws the same windows and makes frames of its own part.
-        view: another number augments the same windows in another way.
-
-    Raises:
-        FormatError: a window without a single measurement.
-    """
-    chosen = _choose(tracks, settings, generator)
-    number = {id(track): position for position, track in enumerate(tracks)}
-    seeds = generator.integers(0, 2**63, len(chosen))
-    rank, processes = share
-    mine = list(zip(chosen, seeds, strict=True))[rank::processes]
-    return batch([_window(track, number[id(track)], settings, chain, int(seed), view) for track, seed in mine])
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,31 +170,14 @@ def batch(windows: Sequence[Window]) -> Batch:
     )
 
 
-def _choose(tracks: Sequence[Track], settings: BatchSettings, generator: np.random.Generator) -> list[Track]:
+def _choose(tracks: Sequence[Track], settings: BatchSettings, generator: np.random.Generator) -> list[int]:
+    """Numbers of the tracks that a step's windows come from."""
     if settings.identities is None:
         rounds = -(-settings.windows // len(tracks))
         order = np.concatenate([generator.permutation(len(tracks)) for _ in range(rounds)])
-        return [tracks[i] for i in order[: settings.windows]]
+        return [int(number) for number in order[: settings.windows]]
     people = sorted({track.identity for track in tracks})
     some = generator.choice(people, min(settings.identities, len(people)), replace=False)
-    of = {person: [track for track in tracks if track.identity == person] for person in some}
+    of = {person: [n for n, track in enumerate(tracks) if track.identity == person] for person in some}
     each = max(1, settings.windows // len(some))
     return [of[person][number % len(of[person])] for person in some for number in range(each)]
-
-
-def _window(
-    track: Track, number: int, settings: BatchSettings, chain: FeatureConfig | None, seed: int, view: int
-) -> Window:
-    generator = np.random.default_rng(seed)
-    packets = track.packets
-    if 0 < settings.packets < len(packets):
-        start = int(generator.integers(len(packets) - settings.packets + 1))
-        packets = packets.at(start, start + settings.packets)
-    generator = np.random.default_rng((seed, view))
-    packets = augment(packets, settings.augmentations, generator, settings.least, settings.most)
-    if settings.label_packets > 1:
-        packets = replace(packets, labels=majority_labels(packets.labels, settings.label_packets))
-    frames, labels = frames_of(packets, track.subcarriers, chain)
-    if not len(frames):
-        raise FormatError(f"{track.name}: no packet of the window is a measurement; leave the recording out")
-    return Window(frames, labels, track.identity, number)

@@ -21,12 +21,13 @@ import numpy as np
 import torch
 from rich.progress import Progress
 from torch import Tensor, distributed, nn
+from torch.nn.functional import cross_entropy, one_hot
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from wifi_densepose_temporal.csi import FeatureConfig
 from wifi_densepose_temporal.errors import ConfigError, TrainingError
 from wifi_densepose_temporal.files import read_whole, write_whole
-from wifi_densepose_temporal.training.batches import Batch, Track, draw
+from wifi_densepose_temporal.training.batches import Batch, Sampler, Track
 from wifi_densepose_temporal.training.losses import Contrastive, Episodes, SupervisedContrastive, frame_cross_entropy
 from wifi_densepose_temporal.training.network import TemporalNetwork
 from wifi_densepose_temporal.training.readout import feature_weights
@@ -77,11 +78,14 @@ class Objective(nn.Module):
             network: to be trained.
             batch: its windows.
             second: another view of the same windows, for the contrastive loss.
-            counted: labelled frames of the whole step, over all processes.
+            counted: labelled frames of the whole step, over all processes; at_end, its windows.
         """
         settings, total = self.settings, torch.zeros(())
         pooled = network.pooled(batch.frames)
-        if settings.cross_entropy:
+        if settings.cross_entropy and settings.at_end:
+            loss = end_cross_entropy(network, batch.last(pooled), batch.last(batch.labels), settings)
+            total = total + settings.cross_entropy * loss * len(batch.labels) / counted
+        elif settings.cross_entropy:
             mine = (batch.labels >= 0).sum()
             loss = frame_cross_entropy(network.logits(pooled), batch.labels, settings.label_smoothing)
             total = total + settings.cross_entropy * loss * mine / counted
@@ -97,6 +101,19 @@ class Objective(nn.Module):
             ]
             total = total + settings.contrastive * self.contrastive(*views)
         return total
+
+
+def end_cross_entropy(network: TemporalNetwork, pooled: Tensor, labels: Tensor, settings: LossSettings) -> Tensor:
+    """Cross-entropy of windows' last pooled vectors `[B, P]` and labels `[B]`, mixed in pairs if the settings say so.
+
+    Mixing: Verma et al., "Manifold mixup", 2019, on the pooled vector, the larger share being the window's own.
+    """
+    targets = one_hot(labels, network.sizes.classes).to(pooled.dtype)
+    if settings.mix and network.training:
+        share = torch.distributions.Beta(settings.mix, settings.mix).sample((len(pooled), 1))
+        share, other = torch.maximum(share, 1 - share), torch.randperm(len(pooled))
+        pooled, targets = (share * x + (1 - share) * x[other] for x in (pooled, targets))
+    return cross_entropy(network.logits(pooled), targets, label_smoothing=settings.label_smoothing)
 
 
 def fit(
@@ -160,14 +177,15 @@ class _Run:
         schedule = settings.schedule
         self.network, self.tracks, self.settings, self.chain = network, tracks, settings, chain
         self.seed, self.score = seed, score
+        self.sampler = Sampler(tracks, settings.batch, chain, seed)
         weights = feature_weights(chain, settings.readout or ReadoutSettings(), network)
         self.objective = Objective(settings.losses, torch.from_numpy(weights).float())
         decay = get_ema_multi_avg_fn(schedule.average)  # type: ignore[no-untyped-call]
         self.average = AveragedModel(network, multi_avg_fn=decay, use_buffers=True) if schedule.average else None
         self.parameters = [*network.parameters(), *self.objective.parameters()]
-        self.optimizer = torch.optim.AdamW(
-            self.parameters, lr=schedule.learning_rate, weight_decay=schedule.weight_decay, betas=(0.9, 0.98)
-        )
+        shrunk = {"params": [p for p in self.parameters if p.ndim > 1], "weight_decay": schedule.weight_decay}
+        free = {"params": [p for p in self.parameters if p.ndim <= 1], "weight_decay": 0.0}  # biases, temperature
+        self.optimizer = torch.optim.AdamW([shrunk, free], lr=schedule.learning_rate, betas=(0.9, 0.98))
         self.step, self.losses, self.history = 0, [], History()  # type: int, list[float], History
         self.best: dict[str, Tensor] = {}
 
@@ -179,7 +197,8 @@ class _Run:
         generator = np.random.default_rng((self.seed, self.step))
         torch.manual_seed(int(generator.integers(2**62)) + _rank())  # of dropout
         batch, second = self._draw()
-        counted = _sum((batch.labels >= 0).sum().clamp(min=1))
+        at_end = self.settings.losses.at_end
+        counted = _sum(torch.tensor(len(batch.labels)) if at_end else (batch.labels >= 0).sum().clamp(min=1))
         for group in self.optimizer.param_groups:
             group["lr"] = self._learning_rate()
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=self.settings.schedule.bf16):
@@ -200,12 +219,9 @@ class _Run:
 
     def _draw(self) -> tuple[Batch, Batch | None]:
         """The windows of this step; and, for the contrastive loss, the same windows augmented in another way."""
-        settings, share = self.settings, (_rank(), _processes())
-        views = []
-        for view in range(2 if settings.losses.contrastive else 1):
-            generator = np.random.default_rng((self.seed, self.step, 0))
-            views.append(draw(self.tracks, settings.batch, self.chain, generator, share, view))
-        return views[0], views[1] if len(views) == 2 else None
+        share = (_rank(), _processes())
+        first = self.sampler.draw(self.step, share)
+        return first, self.sampler.draw(self.step, share, view=1) if self.settings.losses.contrastive else None
 
     def _learning_rate(self) -> float:
         """Linear warm-up, then half a cosine down to zero."""

@@ -42,6 +42,9 @@ class NetworkSizes:
         embedding: sizes of the projection from pooled vector to embedding: () for none, (E,) for one affine layer, or
             (H, E) for Linear(P, H), BatchNorm, ReLU, Linear(H, E).
         dropout: of what attention and feed-forward add, while training.
+        input_noise: while training, scaled features get noise of a standard deviation of up to this,
+        input_offset: one more number for all frames of a window, of this standard deviation,
+        input_mask: and up to this share of them is zero for a whole window.
     """
 
     features: int
@@ -56,6 +59,9 @@ class NetworkSizes:
     pool_frames: int = 0
     embedding: tuple[int, ...] = ()
     dropout: float = 0.0
+    input_noise: float = 0.0
+    input_offset: float = 0.0
+    input_mask: float = 0.0
 
     def __post_init__(self) -> None:
         if self.layers < 1 or self.classes < 2 or self.features < 1 or self.width < 1:
@@ -94,10 +100,24 @@ class TemporalNetwork(nn.Module):
 
     def hidden(self, frames: Tensor) -> Tensor:
         """The last layer's h `[B, T, d]` of frames `[B, T, F]`."""
-        h: Tensor = self.input((frames - self.mean) * self.scale)
+        scaled = (frames - self.mean) * self.scale
+        h: Tensor = self.input(self._disturbed(scaled) if self.training else scaled)
         for layer in self.layers:
             h = layer(h)
         return h
+
+    def _disturbed(self, scaled: Tensor) -> Tensor:
+        """What training makes of scaled frames `[B, T, F]`; a strength of its own for each window."""
+        batch, _, features = scaled.shape
+        sizes = self.sizes
+        if sizes.input_offset:
+            scaled = scaled + torch.randn(batch, 1, features) * sizes.input_offset
+        if sizes.input_noise:
+            scaled = scaled + torch.randn_like(scaled) * torch.rand(batch, 1, 1) * sizes.input_noise
+        if sizes.input_mask:
+            kept = torch.rand(batch, 1, features) >= torch.rand(batch, 1, 1) * sizes.input_mask
+            scaled = scaled * kept
+        return scaled
 
     def pooled(self, frames: Tensor) -> Tensor:
         """`[B, T, P]`: row t is pooled over frames 0 to t."""

@@ -81,6 +81,9 @@ class ModelSettings(_Section):
     pool_frames: Annotated[int, Field(ge=0)] = 0
     embedding: tuple[int, ...] = ()
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    input_noise: Annotated[float, Field(ge=0)] = 0.0  # most of its standard deviation, in scaled features
+    input_offset: Annotated[float, Field(ge=0)] = 0.0  # the same for all frames of a window
+    input_mask: Annotated[float, Field(ge=0, lt=1)] = 0.0  # largest share of features that a window does without
 
     def head(self) -> TemporalHeadConfig:
         """The attention pattern."""
@@ -109,6 +112,9 @@ class ModelSettings(_Section):
             self.pool_frames,
             self.embedding,
             self.dropout,
+            self.input_noise,
+            self.input_offset,
+            self.input_mask,
         )
 
 
@@ -119,6 +125,7 @@ class BatchSettings(_Section):
     packets: Annotated[int, Field(ge=0)] = 0  # of a window; 0: whole recordings
     label_packets: Positive = 1  # a frame's label is that of most of the last so many packets
     identities: Positive | None = None  # windows come in equal parts from this many people, and from their recordings
+    copies: Annotated[int, Field(ge=0)] = 0  # augmented versions of a recording to draw from; 0: ever new ones
     augmentations: tuple[str, ...] = ()
     least: Annotated[int, Field(ge=0)] = 2
     most: Annotated[int, Field(ge=0)] = 4
@@ -131,12 +138,20 @@ class BatchSettings(_Section):
                 raise ValueError(f"{name!r} is none of {', '.join(AUGMENTATIONS)}")
         return names
 
+    @model_validator(mode="after")
+    def _whole_copies(self) -> Self:
+        if self.copies and self.packets:
+            raise ValueError("copies are of whole recordings: set packets to 0, or copies to 0")
+        return self
+
 
 class LossSettings(_Section):
     """Weights of the losses; 0 leaves one out."""
 
     cross_entropy: Annotated[float, Field(ge=0)] = 1.0
+    at_end: bool = False  # cross-entropy at a window's last frame alone, not at every one
     label_smoothing: Share = 0.0
+    mix: Annotated[float, Field(ge=0)] = 0.0  # at_end: pairs of windows are mixed by shares of Beta(mix, mix); 0: not
     supervised_contrastive: Annotated[float, Field(ge=0)] = 0.0
     episodes: Annotated[float, Field(ge=0)] = 0.0  # recognise half of the identities through the other half's whitening
     contrastive: Annotated[float, Field(ge=0)] = 0.0
