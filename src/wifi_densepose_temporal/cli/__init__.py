@@ -21,6 +21,7 @@ from wifi_densepose_temporal.cli.capture_info import capture_info
 from wifi_densepose_temporal.cli.demo import demo
 from wifi_densepose_temporal.cli.embed import embed
 from wifi_densepose_temporal.cli.evaluate import evaluate
+from wifi_densepose_temporal.cli.gate import gate
 from wifi_densepose_temporal.cli.info import info
 from wifi_densepose_temporal.cli.init_random_blob import init_random_blob
 from wifi_densepose_temporal.cli.inspect_blob import inspect
@@ -43,6 +44,7 @@ app.command()(bench_speedup)
 app.command("plot")(plot_capture)
 app.command()(train)
 app.command()(pretrain)
+app.command()(gate)
 app.command()(evaluate)
 app.command()(embed)
 app.command()(manifest)

@@ -79,12 +79,8 @@ def _run(
     require_training()
     from wifi_densepose_temporal.training import recipe
     from wifi_densepose_temporal.training.curves import plot_curves
-    from wifi_densepose_temporal.training.settings import read_settings
 
-    settings = read_settings(config, data)
-    if seeds is not None:
-        settings = settings.model_copy(update={"seeds": _seeds(seeds)})
-    _check_losses(settings, pretrain_only)
+    settings = read_config(config, data, seeds, pretrain_only=pretrain_only)
     folder = Path("runs") / settings.name if out is None else out
     with training_progress() as progress:
         runs = recipe.train(settings, folder, cache=FeatureCache(cache), progress=progress)
@@ -101,6 +97,21 @@ def _run(
         print_json(document)
     else:
         print_summary(document)
+
+
+def read_config(config: Path, data: Path | None, seeds: str | None, *, pretrain_only: bool = False) -> Settings:
+    """The configuration with what the command line puts in its place; needs `require_training`.
+
+    Raises:
+        FileError, ConfigError: as `read_settings`; seeds that are none, or losses that all have no weight.
+    """
+    from wifi_densepose_temporal.training.settings import read_settings
+
+    settings = read_settings(config, data)
+    if seeds is not None:
+        settings = settings.model_copy(update={"seeds": _seeds(seeds)})
+    _check_losses(settings, pretrain_only)
+    return settings
 
 
 def require_training() -> None:
