@@ -11,6 +11,9 @@ from wifi_densepose_temporal.model import TemporalModel
 SHIPPED = Path(__file__).parent / "data" / "models"
 SUFFIX = ".rvne"
 
+#: What `wdt run` and `wdt demo` decide with.
+DEFAULT_MODEL = "activity"
+
 
 def shipped_models() -> dict[str, Path]:
     """The blobs in the package by name, such as `activity` for data/models/activity.rvne; empty where none ships."""

@@ -15,9 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wifi_densepose_temporal.csi import Capture, FeatureConfig, Frames, extract
+from wifi_densepose_temporal.datasets.labelled import last_packets
 from wifi_densepose_temporal.errors import ConfigError, FormatError
 from wifi_densepose_temporal.model import Prediction, Source, TemporalModel
 from wifi_densepose_temporal.rvne.reference import REFERENCE_SHA256
+
+MAX_SPLIT_LETTERS = 600
 
 #: About how many rows a timeline has unless the caller says which frames to show.
 DEFAULT_ROWS = 20
@@ -39,6 +42,8 @@ class Row:
     """Number of the frame, from 0."""
     label: str
     """Class with the largest logit."""
+    true_label: str | None
+    """What the recording's own labels say of the last packet before the end of the frame; None without labels."""
     confidence: float
     """Its softmax probability, 0..1. Not calibrated."""
     probabilities: tuple[float, ...]
@@ -62,6 +67,8 @@ class Replay:
     frames: Frames
     prediction: Prediction
     notes: tuple[str, ...]
+    true_labels: NDArray[np.str_] | None = None
+    """`[T]`, of each frame; None where the recording has no labels."""
 
     def rows(self, every: int | None = None) -> list[Row]:
         """Rows 0, every, 2*every, ... and always the last frame's.
@@ -94,6 +101,7 @@ class Replay:
             time_s=float(self.frames.times_s[frame]),
             frame=frame,
             label=str(prediction.labels[frame]),
+            true_label=None if self.true_labels is None else str(self.true_labels[frame]),
             confidence=float(self.probabilities[frame].max()),
             probabilities=tuple(map(float, self.probabilities[frame])),
             embedding_change=None if before is None else _change(prediction.embedding, before, frame),
@@ -101,8 +109,14 @@ class Replay:
         )
 
 
-def replay(capture: Capture, model: TemporalModel) -> Replay:
+def replay(capture: Capture, model: TemporalModel, packet_labels: NDArray[np.str_] | None = None) -> Replay:
     """Makes the frames that the model asks for and runs them, as one track.
+
+    Args:
+        capture: the recording.
+        model: what decides.
+        packet_labels: `[N]`, what the recording itself says of each packet, to be shown beside the decisions; the
+            model does not see it.
 
     Raises:
         ConfigError: no feature chain gives frames of the model's length, or the capture has too few subcarriers.
@@ -119,7 +133,15 @@ def replay(capture: Capture, model: TemporalModel) -> Replay:
             f"{config.rate_hz:g} Hz), which need not be the one that the weights expect."
         )
     notes += _data_notes(capture, frames, config)
-    return Replay(capture, model, config, frames, prediction, tuple(notes))
+    truth = None
+    if packet_labels is not None:
+        truth = packet_labels[last_packets(capture.timestamps, frames.times_s)]
+        right = float((truth == prediction.labels).mean())
+        notes.append(
+            f"{100 * right:.0f} % of this recording's {len(truth)} frames are labelled as the recording itself labels "
+            "their last packet."
+        )
+    return Replay(capture, model, config, frames, prediction, tuple(notes), truth)
 
 
 def some_frames(capture: Capture, config: FeatureConfig) -> Frames:
@@ -162,7 +184,9 @@ def training_note(model: TemporalModel) -> str:
     if model.trained is None:
         return f"Unknown training: {name} does not state whether it was trained; do not rely on its labels."
     if model.trained:
-        return f"Trained: {name} states that it was trained; its confidences are not calibrated."
+        split = model.provenance.get("split")
+        on = f" It says of its training: {split[:MAX_SPLIT_LETTERS]}" if isinstance(split, str) and split else ""
+        return f"Trained: {name} states that it was trained; its confidences are not calibrated.{on}"
     return f"UNTRAINED: {name} was never trained; its labels mean nothing yet."
 
 

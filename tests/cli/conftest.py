@@ -14,13 +14,21 @@ from typing import Any
 import numpy as np
 import pytest
 
-from wifi_densepose_temporal import FeatureConfig, WeightBlob, WeightBlobHeader
+from wifi_densepose_temporal import FeatureConfig, WeightBlob, WeightBlobHeader, init_random_blob
 from wifi_densepose_temporal.cli import main
 from wifi_densepose_temporal.rvne import records
 
 CAPTURES = Path(__file__).parents[1] / "data" / "captures"
 ESP32 = CAPTURES / "esp32_csi_tool_short.csv"
 EVERY_CAPTURE = sorted(path for path in CAPTURES.iterdir() if path.suffix != ".md")
+
+
+@pytest.fixture
+def reference(tmp_path: Path) -> Path:
+    """The untrained reference blob as a file."""
+    path = tmp_path / "reference.rvne"
+    path.write_bytes(init_random_blob())
+    return path
 
 
 @dataclass(frozen=True)

@@ -81,7 +81,7 @@ def test_a_picture_that_cannot_be_written_leaves_nothing_behind(wdt: Wdt, tmp_pa
     shown = wdt("run", ESP32, "--plot", tmp_path / "folder.png")
     assert shown.code == 1
     assert shown.err.count("\n") == 1
-    assert "class_" in shown.out  # the decisions are not lost with the picture
+    assert "confidence" in shown.out  # the decisions are not lost with the picture
     assert [path.name for path in tmp_path.iterdir()] == ["folder.png"]
     assert list((tmp_path / "folder.png").iterdir()) == []
 
@@ -95,7 +95,7 @@ WITHOUT = "import sys; sys.modules['matplotlib'] = None"
 def test_without_matplotlib_the_extra_is_named(tmp_path: Path, command: list[object]) -> None:
     ended = wdt_process(*command, before=WITHOUT, cwd=tmp_path)
     assert ended.returncode == 1
-    assert ("class_" in ended.stdout) == (command[0] == "run")
+    assert ("confidence" in ended.stdout) == (command[0] == "run")
     assert "pip install 'wifi-densepose-temporal[plot]'" in ended.stderr
     assert "Traceback" not in ended.stderr
     assert list(tmp_path.iterdir()) == []
@@ -104,7 +104,7 @@ def test_without_matplotlib_the_extra_is_named(tmp_path: Path, command: list[obj
 def test_demo_without_matplotlib_does_the_rest_and_says_so(tmp_path: Path) -> None:
     ended = wdt_process("demo", before=WITHOUT, cwd=tmp_path)
     assert ended.returncode == 0
-    assert "class_" in ended.stdout
+    assert "true label" in ended.stdout
     assert "No picture" in ended.stdout
     assert "pip install 'wifi-densepose-temporal[plot]'" in ended.stdout
     assert list(tmp_path.iterdir()) == []

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -37,7 +39,9 @@ def test_input_stays_shape_stays_and_a_seed_repeats(name: str, seed: int, kind: 
     once, again = run(name, packets, seed), run(name, packets, seed)
     for array, kept in zip((packets.values, packets.times_s, packets.labels), before, strict=True):
         np.testing.assert_array_equal(array, kept)
-    assert once.values.shape == packets.values.shape
+    assert once.values.shape[1:] == packets.values.shape[1:]
+    assert len(once.times_s) == len(once.values) == len(once.labels)
+    assert len(once) == len(packets) or name == "late_start"  # which cuts off the beginning
     assert once.values.dtype == packets.values.dtype
     assert np.isfinite(once.values).all()
     assert kind == "iq" or (once.values >= 0).all()
@@ -47,7 +51,7 @@ def test_input_stays_shape_stays_and_a_seed_repeats(name: str, seed: int, kind: 
 
 @pytest.mark.parametrize("name", AUGMENTATIONS)
 def test_each_changes_something(name: str) -> None:
-    packets = packets_of(0, "iq")
+    packets = replace(packets_of(0, "iq"), labels=np.repeat([0, 1], 20))
     changed = [run(name, packets, seed) for seed in range(8)]
     assert any(
         not np.array_equal(one.values, packets.values) or not np.array_equal(one.times_s, packets.times_s)
@@ -140,17 +144,60 @@ def test_a_ripple_is_smooth_and_keeps_ratios_over_time(seed: int) -> None:
     packets = packets_of(seed)
     gain = run("gain_ripple", packets, seed).values / packets.values
     np.testing.assert_allclose(gain, np.broadcast_to(gain[0, 0], gain.shape), rtol=1e-5)
-    assert np.abs(np.diff(np.log(gain[0, 0]))).max() < 0.5
+    # A tilt and three waves over the subcarriers, and nothing else.
+    angle = np.linspace(-np.pi, np.pi, 20)
+    waves = [angle, *(f(n * angle) for n in (1, 2, 3) for f in (np.cos, np.sin))]
+    curve = np.log(gain[0, 0].astype(np.float64))
+    fitted = np.stack(waves, 1) @ np.linalg.lstsq(np.stack(waves, 1), curve, rcond=None)[0]
+    np.testing.assert_allclose(fitted, curve, atol=1e-5)
 
 
 @given(seeds)
-def test_a_warp_is_one_factor_of_time(seed: int) -> None:
+def test_a_warp_is_one_factor_for_each_activity(seed: int) -> None:
     packets = packets_of(seed)
     warped = run("time_warp", packets, seed)
     factor = np.diff(warped.times_s).sum() / np.diff(packets.times_s).sum()
-    assert 1 / 1.2 - 1e-9 <= factor <= 1.2 + 1e-9
-    np.testing.assert_allclose(np.diff(warped.times_s), factor * np.diff(packets.times_s), atol=1e-12)
+    assert 1.25**-1.2 <= factor <= 1.25**1.2
+    stretched = np.diff(warped.times_s) / np.diff(packets.times_s)
+    same = packets.labels[1:-1] == packets.labels[2:]  # within an activity all intervals change alike
+    np.testing.assert_allclose(stretched[1:][same], stretched[:-1][same], rtol=1e-6)
     np.testing.assert_array_equal(warped.values, packets.values)
+
+
+@given(seeds)
+def test_a_late_start_cuts_within_the_first_activity(seed: int) -> None:
+    packets = packets_of(seed)
+    late = run("late_start", packets, seed)
+    cut = len(packets) - len(late)
+    np.testing.assert_array_equal(late.values, packets.values[cut:])
+    first = int(np.argmax(packets.labels != packets.labels[0])) or len(packets)
+    assert cut <= 0.7 * first
+
+
+@given(seeds, kinds)
+def test_motion_scaling_keeps_what_stands_still(seed: int, kind: str) -> None:
+    packets = packets_of(seed, kind)
+    still = Packets(packets.times_s, np.repeat(packets.values[:1], 40, axis=0), packets.labels)
+    np.testing.assert_allclose(run("motion_scaling", still, seed).values, still.values, rtol=1e-4)
+
+
+@given(seeds, kinds)
+def test_new_paths_stand_still(seed: int, kind: str) -> None:
+    packets = packets_of(seed, kind)
+    still = Packets(packets.times_s, np.repeat(packets.values[:1], 40, axis=0), packets.labels)
+    amplitude = np.abs(run("new_paths", still, seed).values)
+    np.testing.assert_allclose(amplitude, np.broadcast_to(amplitude[:1], amplitude.shape), rtol=1e-3, atol=1e-4)
+
+
+@given(seeds)
+def test_a_shift_moves_a_linear_spectrum_along_its_line(seed: int) -> None:
+    packets = packets_of(seed)
+    line = np.broadcast_to(np.arange(20, dtype=np.float32), (40, 2, 20)).copy()
+    moved = run("subcarrier_shift", Packets(packets.times_s, line, packets.labels), seed).values[0, 0]
+    inner = (moved > 0) & (moved < 19)  # beyond the ends the outermost is repeated
+    assert (np.diff(moved) >= 0).all()
+    assert np.ptp(np.diff(moved[inner])) < 1e-4
+    assert 0.9 - 1e-4 <= np.diff(moved[inner]).mean() <= 1.1 + 1e-4
 
 
 @given(seeds, st.integers(0, 4), st.integers(0, 4))

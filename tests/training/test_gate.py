@@ -16,7 +16,7 @@ from wifi_densepose_temporal import TemporalModel
 from wifi_densepose_temporal.errors import ConfigError
 from wifi_densepose_temporal.evaluation import evaluate_activity, evaluate_identity, latency
 from wifi_densepose_temporal.evaluation.identity import gallery_and_probe
-from wifi_densepose_temporal.training import fit
+from wifi_densepose_temporal.training import fit, paired
 from wifi_densepose_temporal.training.blob import to_blob, to_network
 from wifi_densepose_temporal.training.gate import compare, gate, rank1_rights, window_rights, with_backend
 from wifi_densepose_temporal.training.network import TemporalNetwork
@@ -105,6 +105,15 @@ def test_a_spoiled_model_fails_the_first_three(people: Settings, tmp_path: Path)
     assert document["criteria"][2]["difference"] == 0
     better = compare(people, runs, deaf)
     assert lines(better)[:2] == ["pass", "pass"], "the first two are one-sided"
+
+
+def test_a_loss_that_is_no_better_than_chance_is_said_to_say_little(
+    people: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = train(people, tmp_path / "runs")
+    assert "by chance it is" in compare(people, runs, runs)["criteria"][0]["said"]
+    monkeypatch.setattr(paired, "VIEWS", ("amplitude_scaling",))  # which the feature chain takes out again
+    assert "by chance it is" not in compare(people, runs, runs)["criteria"][0]["said"]
 
 
 def test_rank_1_is_that_of_evaluate(people: Settings, tmp_path: Path) -> None:

@@ -20,19 +20,18 @@ from wifi_densepose_temporal.cli.output import (
 )
 from wifi_densepose_temporal.csi import read_capture
 from wifi_densepose_temporal.csi.clock import DEFAULT_RATE_HZ
-from wifi_densepose_temporal.model import TemporalModel
+from wifi_densepose_temporal.models import DEFAULT_MODEL, load_model
 from wifi_densepose_temporal.plot import plot_replay
-from wifi_densepose_temporal.rvne import init_random_blob
 from wifi_densepose_temporal.timeline import Replay, Row, replay
 
-COLUMNS = ("time s", "frame", "label", "confidence", "embedding change", "held")
+COLUMNS = ("time s", "frame", "label", "true label", "confidence", "embedding change", "held")
 
 
 def run(
     capture: CaptureArgument,
     model: Annotated[
-        Path | None, typer.Option(metavar="M.rvne", help="The model; without it, the untrained reference blob.")
-    ] = None,
+        str, typer.Option(metavar="MODEL", help="A .rvne file, or the name of a shipped model.")
+    ] = DEFAULT_MODEL,
     capture_format: FormatOption = None,
     rate: RateOption = DEFAULT_RATE_HZ,
     every: Annotated[
@@ -46,11 +45,10 @@ def run(
 ) -> None:
     """Show what a model decides over a recording.
 
-    A timeline of labels, how sure the model is of each, and how much its embedding changes. Labels of an untrained
-    model mean nothing; the output says so.
+    A timeline of labels, how sure the model is of each, and how much its embedding changes. A model knows the rooms and
+    people that it was trained on: the output says which, and whether it was trained at all.
     """
-    loaded = TemporalModel.from_bytes(init_random_blob()) if model is None else TemporalModel.load(model)
-    replayed = replay(read_capture(capture, capture_format, nominal_rate_hz=rate), loaded)
+    replayed = replay(read_capture(capture, capture_format, nominal_rate_hz=rate), load_model(model))
     rows = replayed.rows(every)
     if not as_json:  # before the picture, so that one that cannot be written costs no decision
         print_timeline(replayed, rows, capture.name)
@@ -95,11 +93,14 @@ def print_timeline(replayed: Replay, rows: list[Row], name: str) -> None:
     rate = "unknown rate" if capture.rate_hz is None else f"{capture.rate_hz:.1f} Hz, {capture.clock} clock"
     print_line(f"{name}: {capture.format}, {len(capture)} packets, {rate}", style="bold")
     print_line(f"source {replayed.prediction.source}, model {sha256[:12]}, {len(replayed.frames.values)} frames")
-    print_table([_cells(row) for row in rows], COLUMNS, words=("label", "held"))
+    hidden = {"true label"} if replayed.true_labels is None else set()
+    cells = [[value for name, value in _cells(row).items() if name not in hidden] for row in rows]
+    print_table(cells, [name for name in COLUMNS if name not in hidden], words=("label", "true label", "held"))
     for text in replayed.notes:
         print_line(text, style="" if replayed.prediction.trained else "yellow")
 
 
-def _cells(row: Row) -> list[object]:
+def _cells(row: Row) -> dict[str, object]:
     change = None if row.embedding_change is None else f"{row.embedding_change:.1e}"
-    return [f"{row.time_s:.2f}", row.frame, row.label, f"{row.confidence:.3f}", change, row.held]
+    values = (f"{row.time_s:.2f}", row.frame, row.label, row.true_label, f"{row.confidence:.3f}", change, row.held)
+    return dict(zip(COLUMNS, values, strict=True))

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import io
 import logging
+import pickle
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -285,7 +286,7 @@ class _Run:
         try:
             state: dict[str, Any] = torch.load(io.BytesIO(read_whole(path, MAX_CHECKPOINT_BYTES)), weights_only=True)
             of = state["of"]
-        except (RuntimeError, KeyError, EOFError, ValueError, TypeError) as error:
+        except (RuntimeError, KeyError, EOFError, ValueError, TypeError, pickle.UnpicklingError) as error:
             raise ConfigError(f"{path} is no checkpoint of this package: {error}; delete it to start anew") from None
         if of != self._identity():
             raise ConfigError(f"{path} is a checkpoint of other settings, seed or recordings; delete it to start anew")

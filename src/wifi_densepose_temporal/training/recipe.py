@@ -149,7 +149,8 @@ class _Prepared:
         if is_first_process():
             write_whole(folder / name / "model.rvne", blob)
         model = TemporalModel.from_bytes(blob)
-        tests = {test: evaluate(model, settings, some, self.cache) for test, some in self.split.tests.items()}
+        known, tested = self.split.train, self.split.tests
+        tests = {test: evaluate(model, settings, some, known, self.cache) for test, some in tested.items()}
         return Run(name, seed, self.split, blob, history, tests)
 
     def network(self, seed: int) -> TemporalNetwork:
@@ -223,13 +224,23 @@ def window_rank1(network: TemporalNetwork, tracks: Sequence[Track], settings: Se
 
 
 def evaluate(
-    model: TemporalModel, settings: Settings, recordings: Sequence[Recording], cache: FeatureCache | None
+    model: TemporalModel,
+    settings: Settings,
+    recordings: Sequence[Recording],
+    known: Sequence[Recording],
+    cache: FeatureCache | None,
 ) -> dict[str, float | None]:
-    """The figures of a blob on held-out recordings, as `wdt evaluate` gives them."""
+    """The figures of a blob on held-out recordings, as `wdt evaluate` gives them.
+
+    People are looked for in the first session of the recordings; where these are of one session, in the recordings
+    `known` from training: a closed set.
+    """
     if settings.task == "activity":
         result = evaluate_activity(model, recordings, cache=cache)
         return {name: getattr(result, name) for name in ACTIVITY_METRICS}
-    scores = evaluate_identity(model, *gallery_and_probe(recordings)).scores
+    several = len({recording.session for recording in recordings}) > 1
+    gallery, probe = gallery_and_probe(recordings) if several else (known, recordings)
+    scores = evaluate_identity(model, gallery, probe).scores
     return {**{f"rank{k}": scores.rank(k) for k in RANKS}, "map": scores.map, "auc": scores.auc}
 
 

@@ -242,6 +242,8 @@ def read_settings(path: str | os.PathLike[str], data: str | os.PathLike[str] | N
     except ValidationError as error:
         wrong = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()[:5])
         raise ConfigError(f"{file}: {wrong}") from None
+    if settings.start_from is not None:
+        settings = settings.model_copy(update={"start_from": os.fspath(file.parent / settings.start_from)})
     if data is None:
         beside = DataSettings(path=os.fspath(file.parent / settings.data.path))
         settings = settings.model_copy(update={"data": beside})
