@@ -161,9 +161,7 @@ def _loss(folds: Sequence[Fold]) -> Criterion:
         said += "; NT-Xent alone would decide the other way"
     chance = float(np.mean([np.log(2 * len(some) - 1) for some in held]))
     if dense_pull[0] >= chance:
-        said += (
-            f"; by chance it is {chance:.4g}: dense does not tell a window's views from others', and this says little"
-        )
+        said += f"; by chance it is {chance:.4g}: dense does not tell views of one window from others', it says little"
     figures = float(sparse[0]), float(dense[0])
     within = draws.interval_of(worse)
     return judge(name, LOSS_RULE, figures, difference, LOSS_BOUND, within, _drawn(folds), said, most=True)
