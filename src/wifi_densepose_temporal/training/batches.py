@@ -180,4 +180,7 @@ def _choose(tracks: Sequence[Track], settings: BatchSettings, generator: np.rand
     some = generator.choice(people, min(settings.identities, len(people)), replace=False)
     of = {person: [n for n, track in enumerate(tracks) if track.identity == person] for person in some}
     each = max(1, settings.windows // len(some))
+    for person, mine in of.items():
+        if len(mine) > each:
+            of[person] = [mine[i] for i in generator.permutation(len(mine))[:each]]
     return [of[person][number % len(of[person])] for person in some for number in range(each)]
