@@ -103,7 +103,7 @@ def main() -> None:
     results = json.loads(stored.read_text())
     PAGE.write_text(page(results, baseline_tables()))
     readme = ROOT / "README.md"
-    readme.write_text(put(readme.read_text(), "trained", summary(results)))
+    readme.write_text(put(readme.read_text(), "figures of training", summary(results)))
 
 
 # Test, figure and what it is, for the README.

@@ -1,5 +1,6 @@
 /* Model and stream on memory of exactly the stated sizes, with every optional part, and with hostile records.
  * Whether the numbers are right is tested from Python, against a float64 reference. */
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -84,7 +85,7 @@ static size_t make(uint32_t pooling, uint32_t frames)
            P * INNER + INNER + INNER * EMBED + EMBED);
     wdt_chain_params chain = wdt_chain_params_default();
     chain.bands = FEATURES / 2;
-    record(WDT_RECORD_feature_chain, sizeof chain / 4, &chain.version, 0);
+    record(WDT_RECORD_feature_chain, offsetof(wdt_chain_params, frame_bins) / 4, &chain.version, 0);
     const uint32_t records_len = (uint32_t)(length - start);
     memcpy(bytes + start - 4, &records_len, sizeof records_len);
     seal();
