@@ -55,8 +55,23 @@ def page(results: dict[str, Any], baselines: list[tuple[str, str]]) -> str:
         ]
         parts += [f"> {words}" for words in run["split"]]
         parts.append(table(run))
+    for file in sorted(RESULTS.glob("gate_*.json")):
+        parts += gate(json.loads(file.read_text()))
     parts += [f"## Baselines: {title}\n\n{text}" for title, text in baselines]
     return "\n\n".join(parts) + "\n"
+
+
+def gate(document: dict[str, Any]) -> list[str]:
+    """What `wdt gate CONFIG --json` said, as it was kept in benchmarks/results."""
+    lines = ["| criterion | | what was compared |", "|---|---|---|"]
+    lines += [f"| {one['name']} | {one['status']} | {one['said']} |" for one in document["criteria"]]
+    seeds = ", ".join(map(str, document["seeds"]))
+    title = f"## Gate: {document['name']}"
+    return [
+        title,
+        f"`wdt gate configs/{document['name']}.toml`, seeds {seeds}: {document['verdict']}.",
+        "\n".join(lines),
+    ]
 
 
 def table(run: dict[str, Any]) -> str:
