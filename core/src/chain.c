@@ -229,11 +229,9 @@ typedef struct packet {
     const float *iq;        /* [A, K, 2] */
 } packet;
 
-static float amplitude_of(packet from, size_t i)
-{
-    return from.iq ? sqrtf(from.iq[2 * i] * from.iq[2 * i] + from.iq[2 * i + 1] * from.iq[2 * i + 1])
-                   : from.amplitude[i];
-}
+static float magnitude_of(const float *pair) { return sqrtf(pair[0] * pair[0] + pair[1] * pair[1]); }
+
+static float amplitude_of(packet from, size_t i) { return from.iq ? magnitude_of(from.iq + 2 * i) : from.amplitude[i]; }
 
 /* 1 / g of each antenna, g = sqrt(mean over the usable columns of a^2). 0 if the packet is not a measurement. */
 static int measure_gains(wdt_chain *chain, packet from)
@@ -452,6 +450,6 @@ void wdt_chain_amplitude_iq8(const int8_t *iq, size_t n, float *out)
 void wdt_chain_amplitude_iq(const float *iq, size_t n, float *out)
 {
     for (size_t i = 0; i < n; i++) {
-        out[i] = sqrtf(iq[2 * i] * iq[2 * i] + iq[2 * i + 1] * iq[2 * i + 1]);
+        out[i] = magnitude_of(iq + 2 * i);
     }
 }

@@ -11,7 +11,7 @@ import dataclasses
 import logging
 import math
 import operator
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
 
 import numpy as np
@@ -369,12 +369,17 @@ def extract(capture: Capture, config: FeatureConfig = _DEFAULT) -> Frames:
     frames, last = stream.push(timestamps, packets), stream.flush()
     if frames.skipped_packets or frames.late_packets:
         logger.info("%d packets skipped, %d late", frames.skipped_packets, frames.late_packets)
+    return join_frames([frames, last])
+
+
+def join_frames(parts: Sequence[Frames]) -> Frames:
+    """What a stream gave, one after the other, as one."""
     return Frames(
-        np.concatenate([frames.values, last.values]),
-        np.concatenate([frames.times_s, last.times_s]),
-        np.concatenate([frames.held, last.held]),
-        frames.skipped_packets,
-        frames.late_packets,
+        np.concatenate([part.values for part in parts]),
+        np.concatenate([part.times_s for part in parts]),
+        np.concatenate([part.held for part in parts]),
+        sum(part.skipped_packets for part in parts),
+        sum(part.late_packets for part in parts),
     )
 
 

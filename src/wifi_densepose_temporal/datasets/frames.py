@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wifi_densepose_temporal.csi import Capture, FeatureConfig, FeatureStream, Frames, extract, read_capture
+from wifi_densepose_temporal.csi.features import join_frames
 from wifi_densepose_temporal.csi.subcarriers import by_count
 from wifi_densepose_temporal.datasets.blocks import Blocks, open_blocks
 from wifi_densepose_temporal.datasets.recording import Recording
@@ -69,14 +70,4 @@ def _from_blocks(recording: Recording, blocks: Blocks, config: FeatureConfig) ->
     kept = np.concatenate(positions)
     if len(kept) < blocks.packets_in_file:
         logger.warning("%s: %d damaged packets dropped", recording.path, blocks.packets_in_file - len(kept))
-    return RecordingFrames(_joined(frames), np.concatenate(times), kept, blocks.packets_in_file)
-
-
-def _joined(frames: list[Frames]) -> Frames:
-    return Frames(
-        np.concatenate([part.values for part in frames]),
-        np.concatenate([part.times_s for part in frames]),
-        np.concatenate([part.held for part in frames]),
-        sum(part.skipped_packets for part in frames),
-        sum(part.late_packets for part in frames),
-    )
+    return RecordingFrames(join_frames(frames), np.concatenate(times), kept, blocks.packets_in_file)
