@@ -18,6 +18,7 @@ from wifi_densepose_temporal.datasets import Manifest, Recording
 from wifi_densepose_temporal.errors import LeakageError, MemoryLimitError
 from wifi_densepose_temporal.evaluation import Scores, embed_windows, evaluate_identity, identity, score
 from wifi_densepose_temporal.evaluation.bootstrap import draw_counts
+from wifi_densepose_temporal.evaluation.identity import evaluate_within
 
 MODEL = make_model()
 
@@ -187,6 +188,18 @@ def test_recordings_of_both_sides_are_cut_embedded_and_compared(tmp_path: Path) 
     assert result.scores.cmc.tolist() == expected.cmc.tolist()
     assert result.scores.auc is not None
     assert result.scores.auc > 0.6  # a person's two recordings start alike
+
+
+def test_windows_are_looked_for_among_others_of_their_recording(tmp_path: Path) -> None:
+    _, recordings = sides(write_persons(tmp_path, ["ann", "bo", "cy"], length=130))
+    scores = evaluate_within(MODEL, recordings, probe=[0], gallery=[1, 2], packets=40)
+    windows = [embed_windows(MODEL, read_capture(one.path), 40).embedding.astype(float) for one in recordings]
+    similarity = np.concatenate([w[[0]] for w in windows]) @ np.concatenate([w[[1, 2]] for w in windows]).T
+    people = np.array(["ann", "bo", "cy"])
+    expected = score(similarity, np.repeat(people, 2), people)
+    assert (scores.map, scores.probe_windows, scores.cmc.tolist()) == (expected.map, 3, expected.cmc.tolist())
+    with pytest.raises(FormatError, match=r"ann_B\.npy: 3 windows of 40 packets"):
+        evaluate_within(MODEL, recordings, probe=[0], gallery=[3], packets=40)
 
 
 def test_a_recording_on_both_sides_is_refused(tmp_path: Path) -> None:

@@ -125,3 +125,26 @@ def test_a_whitening_makes_the_change_round() -> None:
     np.testing.assert_allclose(covariance / covariance[0, 0], np.eye(5), atol=1e-6)
     spread = np.array([((pooled - mean) @ weight)[people == p].mean(0) for p in range(8)]).var(0)
     assert (np.diff(spread) <= 1e-9).all()  # the directions in which people differ most come first
+
+
+def test_of_a_closed_set_what_tells_nobody_apart_is_left_out() -> None:
+    pooled, people, recordings = (x.numpy() for x in episode())
+    three = people < 3
+    windows = Windows(pooled[three].astype(np.float64), people[three], recordings[three])
+    _, weight = whitening(windows, 5, ReadoutSettings(closed_set=True))
+    assert np.abs(weight).max(0).astype(bool).tolist() == [True, True, False, False, False]
+    _, every = whitening(windows, 5, ReadoutSettings())
+    ratio = weight[:, :2] / every[:, :2]  # the directions that are left are the same ones
+    np.testing.assert_allclose(ratio, ratio[0, 0])
+
+
+def test_evening_out_makes_people_as_round_as_the_change() -> None:
+    pooled, people, recordings = (x.numpy().astype(np.float64) for x in episode())
+    windows = Windows(pooled, people.astype(int), recordings.astype(int))
+    _, weight = whitening(windows, 5, ReadoutSettings(shrinkage=0, between_recordings=0, evening=0.5))
+    projected = pooled @ weight
+    recording_means = np.array([projected[recordings == r].mean(0) for r in recordings])
+    change = (projected - recording_means).T @ (projected - recording_means) / (48 - 16)
+    means = np.array([projected[people == p].mean(0) for p in range(8)])
+    total = change + np.cov(means.T)
+    np.testing.assert_allclose(total / total[0, 0], np.eye(5), atol=1e-6)

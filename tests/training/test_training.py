@@ -207,6 +207,8 @@ def test_pretraining_needs_no_labels_and_training_starts_from_it(wdt: Wdt, confi
         (("bands = 6", "bands = 0"), "bands"),
         (('held_out = "session"', 'held_out = "window"'), "held_out"),
         (("[schedule]", "[schedule"), "is no TOML"),
+        (("[split.tests]", "[split.within]\nprobe = [0]\ngallery = [0, 1]\n[split.tests]"), "one in common"),
+        (("[split.tests]", "[split.within]\nprobe = [0]\ngallery = [1]\n[split.tests]"), "windows of people"),
     ],
 )
 def test_a_wrong_configuration_is_refused_by_name(config: Path, change: tuple[str, str], said: str) -> None:

@@ -143,6 +143,46 @@ def evaluate_identity(
     return IdentityResult(packets, known, asked, score(similarity, known.person, asked.person, seed))
 
 
+def evaluate_within(
+    model: TemporalModel,
+    recordings: Sequence[Recording],
+    probe: Sequence[int],
+    gallery: Sequence[int],
+    packets: int = DEFAULT_PACKETS,
+) -> Scores:
+    """Looks for windows of recordings among other windows of the same ones, as the paper of wiper81 does.
+
+    Both sides are then seconds apart in one recording, which `evaluate_identity` refuses: to be read beside figures
+    that were made in the same way, and not as recognition on another occasion.
+
+    Args:
+        model: gives the embeddings.
+        recordings: one a person.
+        probe: numbers, from 0, of the windows of each recording that are looked for.
+        gallery: of those among which they are.
+        packets: length of a window.
+
+    Raises:
+        FormatError: a recording lacks one of the windows, or an embedding of one of its windows.
+        ConfigError, FileError: a recording does not fit the model's feature chain, or cannot be read.
+        MissingExtraError: scikit-learn is not installed.
+    """
+    metrics()
+    per_recording, least = [], max(*probe, *gallery) + 1
+    for recording in recordings:
+        windows = embed_windows(model, packets_of(recording), packets)
+        if windows.unavailable or len(windows.embedding) < least:
+            raise FormatError(
+                f"{recording.name}: {len(windows.embedding)} windows of {packets} packets have an embedding, "
+                f"{windows.unavailable} have none; expected {least} and more, and none without"
+            )
+        per_recording.append(windows.embedding)
+    persons = np.array([one.person for one in recordings], np.str_)
+    known, asked = (np.concatenate([rows[list(side)] for rows in per_recording]) for side in (gallery, probe))
+    similarity = asked.astype(np.float64) @ known.astype(np.float64).T
+    return score(similarity, np.repeat(persons, len(gallery)), np.repeat(persons, len(probe)))
+
+
 def gallery_and_probe(recordings: Sequence[Recording]) -> tuple[tuple[Recording, ...], tuple[Recording, ...]]:
     """The recordings of the first session, and of the second, in the order of their sessions' first start.
 

@@ -32,7 +32,7 @@ from wifi_densepose_temporal.datasets import (
 )
 from wifi_densepose_temporal.errors import ConfigError, FileError
 from wifi_densepose_temporal.evaluation import evaluate_activity, evaluate_identity
-from wifi_densepose_temporal.evaluation.identity import RANKS, gallery_and_probe
+from wifi_densepose_temporal.evaluation.identity import RANKS, Scores, evaluate_within, gallery_and_probe
 from wifi_densepose_temporal.evaluation.report import DIGEST_LETTERS
 from wifi_densepose_temporal.files import read_whole, write_whole
 from wifi_densepose_temporal.model import TemporalModel
@@ -151,6 +151,10 @@ class _Prepared:
         model = TemporalModel.from_bytes(blob)
         known, tested = self.split.train, self.split.tests
         tests = {test: evaluate(model, settings, some, known, self.cache) for test, some in tested.items()}
+        if (within := settings.split.within) is not None:
+            words = f"windows {_numbers(within.probe)} among {_numbers(within.gallery)}"
+            for test, some in tested.items():
+                tests[f"{test}, {words}"] = figures(evaluate_within(model, some, within.probe, within.gallery))
         return Run(name, seed, self.split, blob, history, tests)
 
     def network(self, seed: int) -> TemporalNetwork:
@@ -240,8 +244,16 @@ def evaluate(
         return {name: getattr(result, name) for name in ACTIVITY_METRICS}
     several = len({recording.session for recording in recordings}) > 1
     gallery, probe = gallery_and_probe(recordings) if several else (known, recordings)
-    scores = evaluate_identity(model, gallery, probe).scores
+    return figures(evaluate_identity(model, gallery, probe).scores)
+
+
+def figures(scores: Scores) -> dict[str, float | None]:
+    """Ranks, mAP and AUC by name."""
     return {**{f"rank{k}": scores.rank(k) for k in RANKS}, "map": scores.map, "auc": scores.auc}
+
+
+def _numbers(windows: Sequence[int]) -> str:
+    return ", ".join(map(str, windows))
 
 
 def class_names(settings: Settings, names: Names) -> tuple[str, ...]:

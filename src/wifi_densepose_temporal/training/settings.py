@@ -45,6 +45,19 @@ class ValidationSettings(_Section):
     by: HeldOut = "recording"
 
 
+class WithinSettings(_Section):
+    """Windows of a recording that are looked for among others of the same one, by number from 0, as some papers do."""
+
+    probe: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)]
+    gallery: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _apart(self) -> Self:
+        if set(self.probe) & set(self.gallery):
+            raise ValueError("a window is not looked for by itself: probe and gallery have one in common")
+        return self
+
+
 class SplitSettings(_Section):
     """Who is on which side. Either `train` and `tests`, or `folds`: never windows of one recording on two sides."""
 
@@ -54,6 +67,7 @@ class SplitSettings(_Section):
     tests: dict[str, str] = Field(default_factory=dict)
     folds: Positive | Literal["each"] | None = None
     validation: ValidationSettings = ValidationSettings()
+    within: WithinSettings | None = None  # identity: one more figure for each of the tests
 
     @model_validator(mode="after")
     def _one_way(self) -> Self:
@@ -179,6 +193,8 @@ class ReadoutSettings(_Section):
     shrinkage: Share = 0.1  # of the change's covariance, towards features that change independently
     part_weights: tuple[Annotated[float, Field(gt=0)], ...] = ()  # of [features] parts; a small one is shrunk harder
     between_recordings: Annotated[float, Field(ge=0)] = 0.3  # weight of what changes between a person's recordings
+    closed_set: bool = False  # only directions that tell the trained people apart: one fewer than there are people
+    evening: Annotated[float, Field(ge=0, le=0.5)] = 0.0  # power of its variance that a direction is divided by
 
 
 class FitSettings(_Section):
@@ -202,6 +218,12 @@ class Settings(FitSettings):
     features: dict[str, Any] = Field(default_factory=dict)
     model: ModelSettings = ModelSettings()
     dtype: Literal["float32", "float16"] = "float16"
+
+    @model_validator(mode="after")
+    def _windows_of_people(self) -> Self:
+        if self.split.within is not None and self.task != "identity":
+            raise ValueError('split.within compares windows of people: leave it out, or set task to "identity"')
+        return self
 
     @property
     def chain(self) -> FeatureConfig:
