@@ -32,6 +32,7 @@ class ReferenceModel:
     activation: str = "relu"
     embedding: list[Affine] = field(default_factory=list)
     dtype: Any = "float32"
+    bias: NDArray[Any] | None = None  # of the classifier
 
     def blob(self) -> bytes:
         weights = [np.ravel(w) for layer in self.layers for w in layer] + [np.ravel(self.classifier)]
@@ -49,6 +50,8 @@ class ReferenceModel:
             extra.append(records.feed_forward(self.feed_forward, self.activation, self.dtype))
         if self.embedding:
             extra.append(records.embedding_projection(self.embedding, self.dtype))
+        if self.bias is not None:
+            extra.append(records.classifier_bias(self.bias, self.dtype))
         return WeightBlob(header, np.concatenate(weights).astype(self.dtype), extra).serialize()
 
     def predict(self, frames: NDArray[Any]) -> tuple[Float64, Float64]:
@@ -66,7 +69,8 @@ class ReferenceModel:
                 W1, W2 = self.feed_forward[number]
                 h = h + self.activate(self.normalise(h) @ W1) @ W2
         pooled = np.array([self.pool(h[: t + 1]) for t in range(len(h))])
-        return pooled @ self.classifier, self.embed(pooled)
+        logits = pooled @ self.classifier
+        return logits + (0 if self.bias is None else self.bias), self.embed(pooled)
 
     def heads(self, x: Float64) -> Float64:
         return x.reshape(len(x), -1, self.config.head_dim)
@@ -114,6 +118,7 @@ def random_model(rng: np.random.Generator, config: TemporalHeadConfig, **options
     model.scale = (rng.normal(size=features).astype(np.float32), rng.uniform(0.5, 2, features).astype(np.float32))
     model.input = (weights(features, width), weights(width))
     model.feed_forward = [(weights(width, hidden), weights(hidden, width)) for _ in range(layers)]
+    model.bias = weights(classes)
     model.embedding = [(weights(pooled, 13), weights(13)), (weights(13, 6), weights(6))]
     return model
 

@@ -3,7 +3,7 @@
  *   h_0     = (x - mean) * scale, then the input projection if the model has one
  *   h_{l+1} = h_l + Attn_l(norm(h_l)) Wo_l, then + W2 act(W1 norm(h)) if the model has feed-forward blocks
  *   pooled  = mean | last | mean of the last n | mean and spread, over the frames so far
- *   logits  = pooled Wc            embedding = project(pooled) / |project(pooled)|
+ *   logits  = pooled Wc + bc       embedding = project(pooled) / |project(pooled)|
  *
  * Letters as in wdt_attention.h, and: F features of a frame, d = input_dim (the model's width), C classes,
  * E embedding_dim, P pooled_dim (d, or 2d with mean and spread), L layers.
@@ -43,6 +43,7 @@ typedef struct wdt_model {
     const void *weights;                       /* per layer Wq [d, Hq D], Wk, Wv [d, Hkv D], Wo [Hq D, d] */
     ptrdiff_t layer_weights;                   /* numbers from one layer's Wq to the next one's */
     const void *classifier;                    /* Wc [P, C] */
+    const void *classifier_bias;               /* bc [C], or NULL */
     const uint8_t *feature_mean, *feature_scale; /* [F] float32 each, not aligned, or NULL */
     const void *input_weight, *input_bias;     /* [F, d], [d], or NULL */
     int32_t hidden;                            /* of the feed-forward blocks, 0 without them */

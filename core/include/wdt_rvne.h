@@ -69,14 +69,16 @@ uint32_t wdt_crc32(uint32_t crc, const uint8_t *bytes, size_t length);
     X(feed_forward, 6, 1)          \
     X(feature_chain, 7, 1)         \
     X(class_labels, 8, 0)          \
-    X(provenance, 9, 0)
+    X(provenance, 9, 0)            \
+    X(classifier_bias, 10, 1)      \
+    X(class_statistics, 11, 0)
 
 #define WDT_RECORD_ENUM(name, tag, critical) WDT_RECORD_##name = tag,
 enum { WDT_RECORDS(WDT_RECORD_ENUM) };
 #undef WDT_RECORD_ENUM
 
 /* The words (u32 each) that a record's payload opens with, in this order. Tensors follow, in the blob's dtype
- * except for feature_scale, whose mean and scale are always float32; each tensor is padded to a multiple of 4.
+ * except for feature_scale and class_statistics, which are always float32; each tensor is padded to a multiple of 4.
  * Records start right after the weights: behind an odd number of float16 weights they, and only they, lie at odd
  * multiples of 2, which suits float16 tensors; words and feature_scale are therefore read byte by byte. */
 #define WDT_PATTERN_FIELDS(X) \
@@ -85,6 +87,7 @@ enum { WDT_RECORDS(WDT_RECORD_ENUM) };
 #define WDT_EMBEDDING_FIELDS(X) X(input) X(hidden) X(output)
 #define WDT_INPUT_FIELDS(X) X(features)
 #define WDT_FEED_FORWARD_FIELDS(X) X(hidden) X(activation)
+#define WDT_STATISTICS_FIELDS(X) X(classes) X(pooled_dim) /* the core skips the record; training hosts adapt by it */
 
 enum { WDT_NORM_NONE = 0, WDT_NORM_RMS = 1 };
 enum { WDT_POOL_MEAN = 0, WDT_POOL_LAST = 1, WDT_POOL_LAST_N = 2, WDT_POOL_MEAN_SPREAD = 3 };

@@ -235,6 +235,18 @@ static const char *read_chain(wdt_model *model, const wdt_rvne *blob)
     return broken;
 }
 
+static const char *read_classifier_bias(wdt_model *model, const wdt_rvne *blob)
+{
+    payload from;
+    if (!open_record(blob, WDT_RECORD_classifier_bias, &from)) {
+        return NULL;
+    }
+    if (!take_weights(&from, model, (uint64_t)model->classes, &model->classifier_bias) || from.left != 0) {
+        return "the classifier bias record is not one number per class within +-10^6";
+    }
+    return NULL;
+}
+
 /* The weights must be exactly those that the header and the pooling ask for. */
 static const char *read_weights(wdt_model *model, const wdt_rvne *blob)
 {
@@ -256,7 +268,7 @@ wdt_status wdt_model_init(wdt_model *model, const wdt_rvne *blob, const char **w
 {
     static const char *(*const readers[])(wdt_model *, const wdt_rvne *) = {
         read_pattern,      read_pooling,   read_input_projection, read_feature_scale,
-        read_feed_forward, read_embedding, read_chain,            read_weights,
+        read_feed_forward, read_embedding, read_classifier_bias,  read_chain,           read_weights,
     };
     const wdt_rvne_header *const header = &blob->header;
     wdt_model loaded = {

@@ -258,7 +258,7 @@ wdt_status wdt_stream_push(wdt_stream *stream, const float *frame, float *logits
     float *const pooled = stream->scratch, *const inner = pooled + model->pooled_dim;
     wdt_pool(model, stream->pool, stream->length, stream->hidden, pooled);
     stream->length++;
-    affine(pooled, model->classifier, NULL, model->half, model->pooled_dim, model->classes, logits);
+    affine(pooled, model->classifier, model->classifier_bias, model->half, model->pooled_dim, model->classes, logits);
     embed(model, pooled, inner, embedding);
     return WDT_OK;
 }

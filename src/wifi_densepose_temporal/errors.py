@@ -77,6 +77,10 @@ class TrainingError(TemporalError, ArithmeticError):
     """Training that diverged, or that cannot give what was asked of it."""
 
 
+class AdaptationError(TemporalError, ValueError):
+    """An adaptation that would not help, or that there are too few recordings for; the message gives the figures."""
+
+
 class FormatError(TemporalError, ValueError):
     """A capture file of no known format, or with nothing in it that can be read."""
 

@@ -138,6 +138,11 @@ class TemporalModel:
         return self._core.features
 
     @property
+    def pooled_dim(self) -> int:
+        """P, length of the pooled vector that the classifier and the embedding's projection read."""
+        return self._core.pooled_dim
+
+    @property
     def embedding_dim(self) -> int:
         """E, length of an embedding."""
         return self._core.embedding_dim
@@ -341,8 +346,7 @@ def _provenance(view: WeightBlobView) -> dict[str, Any]:
 
 
 def _doubts(model: TemporalModel, view: WeightBlobView) -> list[str]:
-    classifier = np.asarray(view.weights[-model._core.pooled_dim * model.header.n_classes :], np.float64)
-    losers = _classes_without_a_winner(classifier.reshape(model._core.pooled_dim, -1))
+    losers = _classes_without_a_winner(_classifier(view, model.pooled_dim))
     doubts = []
     if losers:
         named = ", ".join(model.labels[c] for c in losers[:3])
@@ -357,6 +361,15 @@ def _doubts(model: TemporalModel, view: WeightBlobView) -> list[str]:
     if np.allclose(first, second, atol=1e-6):
         doubts.append("its embedding does not depend on the input")
     return doubts
+
+
+def _classifier(view: WeightBlobView, pooled_dim: int) -> NDArray[np.float64]:
+    """`[P, C]`; a bias is one row more, as if of a feature that a pooled vector may have at will."""
+    weight = np.asarray(view.weights[-pooled_dim * view.header.n_classes :], np.float64).reshape(pooled_dim, -1)
+    bias = view.record("classifier_bias")
+    if bias is None:
+        return weight
+    return np.vstack([weight, np.frombuffer(bias.payload, view.weights.dtype, view.header.n_classes)])
 
 
 def _classes_without_a_winner(classifier: NDArray[np.float64]) -> list[int]:

@@ -45,7 +45,7 @@ CHOICES = [
         (
             {"embedding": (13, 9), "hidden": 20},
             {"embedding": (5,), "width": 16, "input_projection": False, "norm": "none"},
-            {"hidden": 6, "activation": "relu"},
+            {"hidden": 6, "activation": "relu", "classifier_bias": True},
         ),
     )
 ]

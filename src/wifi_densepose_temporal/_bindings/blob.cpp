@@ -86,6 +86,7 @@ void bind_blob(nb::module_ &m) {
     WDT_WORD_NAMES("embedding_projection", WDT_EMBEDDING_FIELDS)
     WDT_WORD_NAMES("input_projection", WDT_INPUT_FIELDS)
     WDT_WORD_NAMES("feed_forward", WDT_FEED_FORWARD_FIELDS)
+    WDT_WORD_NAMES("class_statistics", WDT_STATISTICS_FIELDS)
     WDT_WORD_NAMES("feature_chain", WDT_CHAIN_FIELDS)
     m.attr("RECORD_WORDS") = words;
 

@@ -16,6 +16,7 @@ from typing import Annotated, NoReturn
 import typer
 
 import wifi_densepose_temporal
+from wifi_densepose_temporal.cli.adapt import adapt
 from wifi_densepose_temporal.cli.bench_speedup import bench_speedup
 from wifi_densepose_temporal.cli.capture_info import capture_info
 from wifi_densepose_temporal.cli.demo import demo
@@ -45,6 +46,7 @@ app.command("plot")(plot_capture)
 app.command()(train)
 app.command()(pretrain)
 app.command()(gate)
+app.command()(adapt)
 app.command()(evaluate)
 app.command()(embed)
 app.command()(manifest)

@@ -118,14 +118,11 @@ def decide(
         ShapeError: not as many labels as packets, or frames of another length than the model's.
         NonFiniteError: a frame that the model refuses.
     """
-    count = len(packet_times_s)
-    if packet_labels.shape != (count,):
-        raise ShapeError(f"{packet_labels.shape} labels for {count} packets; expected one for each")
-    size, hop = (count, count) if whole else (windowing.packets, windowing.hop)
-    starts = range(0, count - size + 1, hop)
-    truth = _as_labels([majority_label(packet_labels[start : start + size]) for start in starts])
+    truth, ends = windows_of(packet_labels, windowing, whole)
     newest = frames_at_packets(frames, packet_times_s)
-    last = newest[np.arange(size - 1, count, hop)]
+    if packet_labels.shape != newest.shape:
+        raise ShapeError(f"{packet_labels.shape} labels for {len(newest)} packets; expected one for each")
+    last = newest[ends]
     if windowing.context_s is not None:
         decided = [decide_from_context(model, frames, frame, windowing.context_s) for frame in last]
         return Decisions(truth, _as_labels(decided), None)
@@ -134,6 +131,14 @@ def decide(
     for frame, now in enumerate(run(model, frames.values)):
         of_frames[frame] = now.labels
     return Decisions(truth, of_frames[last], of_frames[newest])
+
+
+def windows_of(packet_labels: Labels, windowing: Windowing, whole: bool) -> tuple[Labels, NDArray[np.intp]]:
+    """Label and last packet of each window of a recording, `[W]` each; `whole` as for `decide`."""
+    count = len(packet_labels)
+    size, hop = (count, count) if whole else (windowing.packets, windowing.hop)
+    truth = [majority_label(packet_labels[start : start + size]) for start in range(0, count - size + 1, hop)]
+    return _as_labels(truth), np.arange(size - 1, count, hop)
 
 
 def run(model: TemporalModel, values: NDArray[np.float32]) -> Iterator[Prediction]:

@@ -20,6 +20,7 @@ from wifi_densepose_temporal.errors import BlobModelError, BlobRecordError
 
 _NAMES = {tag: name for name, (tag, _) in _core.RECORDS.items()}
 Affine = tuple[ArrayLike, ArrayLike]
+Float64 = NDArray[np.float64]
 
 #: Between the words of a feature chain of version 2 and its parts.
 CHAIN_COUNTS = ("frame_bins", "hold", "n_parts")
@@ -153,6 +154,32 @@ def provenance(facts: Mapping[str, Any]) -> Record:
     return _record("provenance", payload)
 
 
+def classifier_bias(bias: ArrayLike, dtype: str) -> Record:
+    """What is added to the logits, `[C]`."""
+    return _record("classifier_bias", _tensor(np.ravel(np.asarray(bias)), dtype))
+
+
+def class_statistics(windows: ArrayLike, mean: ArrayLike, covariance: ArrayLike) -> Record:
+    """How the classifier saw its training windows, so that a few more of another room can refit it.
+
+    Args:
+        windows: `[C]` how many windows each class had.
+        mean: `[C, P]` mean pooled vector of each class.
+        covariance: `[P, P]` of pooled vectors around their class's mean; its upper triangle is stored.
+    """
+    classes, pooled_dim = _rows_columns(mean)
+    if np.shape(windows) != (classes,) or np.shape(covariance) != (pooled_dim, pooled_dim):
+        raise BlobRecordError(
+            f"class statistics of shapes {np.shape(windows)}, {np.shape(mean)}, {np.shape(covariance)}; "
+            "expected [C], [C, P], [P, P]"
+        )
+    triangle = np.asarray(covariance)[np.triu_indices(pooled_dim)]
+    tensors = b"".join(_tensor(np.ravel(np.asarray(tensor)), "float32") for tensor in (windows, mean, triangle))
+    return _record(
+        "class_statistics", _words("class_statistics", {"classes": classes, "pooled_dim": pooled_dim}) + tensors
+    )
+
+
 def read_class_labels(payload: bytes) -> tuple[str, ...]:
     """The labels of a `class_labels` payload.
 
@@ -166,6 +193,26 @@ def read_class_labels(payload: bytes) -> tuple[str, ...]:
     if rest or not all(map(_is_label, labels)):
         raise BlobModelError("the class labels are not short printable texts that each end with a zero byte")
     return tuple(labels)
+
+
+def read_class_statistics(payload: bytes) -> tuple[Float64, Float64, Float64]:
+    """Windows `[C]`, mean `[C, P]` and covariance `[P, P]` of a `class_statistics` payload.
+
+    Raises:
+        BlobModelError: another length than its words say, a number that is not finite, or a negative count.
+    """
+    words = np.frombuffer(payload[:8], "<u4").tolist() if len(payload) >= 8 else [0, 0]
+    classes, pooled_dim = words
+    sizes = (classes, classes * pooled_dim, pooled_dim * (pooled_dim + 1) // 2)
+    if not classes or not pooled_dim or len(payload) != 8 + 4 * sum(sizes):
+        raise BlobModelError("the class statistics are not as long as their words say")
+    numbers = np.frombuffer(payload[8:], "<f4").astype(np.float64)
+    windows, mean, triangle = np.split(numbers, np.cumsum(sizes[:2]))
+    if not np.isfinite(numbers).all() or (windows < 0).any():
+        raise BlobModelError("the class statistics hold a number that is not finite, or a negative count")
+    upper = np.zeros((pooled_dim, pooled_dim))
+    upper[np.triu_indices(pooled_dim)] = triangle
+    return windows, mean.reshape(classes, pooled_dim), upper + np.triu(upper, 1).T
 
 
 def read_provenance(payload: bytes) -> dict[str, Any]:

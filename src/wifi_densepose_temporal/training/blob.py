@@ -63,6 +63,8 @@ def to_blob(
     extra.append(records.feature_scale(_array(network.mean), _array(network.scale)))
     if isinstance(network.input, nn.Linear):
         extra.append(records.input_projection(*_affine(network.input), dtype))
+    if sizes.classifier_bias:
+        extra.append(records.classifier_bias(_array(network.classifier.bias), dtype))
     if sizes.hidden:
         blocks = [(_weight(layer.widen), _weight(layer.narrow)) for layer in layers]
         extra.append(records.feed_forward(blocks, sizes.activation, dtype))
@@ -174,6 +176,7 @@ def _sizes(model: TemporalModel, view: WeightBlobView, payloads: Mapping[str, _P
         pooling=cast(Any, model.pooling),
         pool_frames=model.pooling_frames,
         embedding=tuple(size for size in projected if size),
+        classifier_bias="classifier_bias" in payloads,
     )
 
 
@@ -184,6 +187,8 @@ def _fill_records(network: TemporalNetwork, payloads: Mapping[str, _Payload]) ->
         network.scale.copy_(payloads["feature_scale"].take(sizes.features, dtype="<f4"))
     if isinstance(network.input, nn.Linear):
         _fill_affine(network.input, payloads["input_projection"])
+    if sizes.classifier_bias:
+        network.classifier.bias.copy_(payloads["classifier_bias"].take(sizes.classes))
     if "feed_forward" in payloads:
         numbers = _Numbers(payloads["feed_forward"].take(sizes.layers * 2 * sizes.width * sizes.hidden).numpy())
         for layer in (cast(Layer, layer) for layer in network.layers):

@@ -41,6 +41,7 @@ class NetworkSizes:
         pool_frames: n of `"last_n"`, 0 with the others.
         embedding: sizes of the projection from pooled vector to embedding: () for none, (E,) for one affine layer, or
             (H, E) for Linear(P, H), BatchNorm, ReLU, Linear(H, E).
+        classifier_bias: whether the logits have one.
         dropout: of what attention and feed-forward add, while training.
         input_noise: while training, scaled features get noise of a standard deviation of up to this,
         input_offset: one more number for all frames of a window, of this standard deviation,
@@ -58,6 +59,7 @@ class NetworkSizes:
     pooling: Pooling = "last"
     pool_frames: int = 0
     embedding: tuple[int, ...] = ()
+    classifier_bias: bool = False
     dropout: float = 0.0
     input_noise: float = 0.0
     input_offset: float = 0.0
@@ -95,7 +97,7 @@ class TemporalNetwork(nn.Module):
         self.register_buffer("scale", torch.ones(sizes.features))
         self.input = nn.Linear(sizes.features, sizes.width) if sizes.input_projection else nn.Identity()
         self.layers = nn.ModuleList(Layer(sizes, config) for _ in range(sizes.layers))
-        self.classifier = nn.Linear(sizes.pooled_dim, sizes.classes, bias=False)
+        self.classifier = nn.Linear(sizes.pooled_dim, sizes.classes, bias=sizes.classifier_bias)
         self.projection = _projection(sizes)
 
     def hidden(self, frames: Tensor) -> Tensor:
