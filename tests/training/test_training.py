@@ -19,6 +19,7 @@ from tests.cli.conftest import Wdt, wdt  # noqa: F401 - a fixture
 from wifi_densepose_temporal import TemporalModel
 from wifi_densepose_temporal.errors import ConfigError, LeakageError, TrainingError
 from wifi_densepose_temporal.training import fit as loop
+from wifi_densepose_temporal.training.blob import to_network
 from wifi_densepose_temporal.training.recipe import train
 from wifi_densepose_temporal.training.settings import Settings, read_settings
 
@@ -93,6 +94,23 @@ def test_loss_falls_and_the_blob_says_what_it_is(settings: Settings, tmp_path: P
     assert "session D1" in model.provenance["split"]
     assert (run.tests["D2"]["window_accuracy"] or 0) > 0.3
     assert run.split.unavailable == {"D9": "session=D9"}
+
+
+def test_members_are_trained_one_by_one_and_leave_one_model(config: Path, tmp_path: Path) -> None:
+    config.write_text(CONFIG.replace("width = 8", "width = 8\nmembers = 2"))
+    (run,) = train(read_settings(config), tmp_path / "out")
+    alone = []
+    for seed in (6, 7):  # seed 3 of two members
+        config.write_text(CONFIG.replace("seeds = [3]", f"seeds = [{seed}]"))
+        alone.append(train(read_settings(config), tmp_path / f"seed {seed}")[0])
+    network, *members = (to_network(one.blob) for one in (run, *alone))
+    assert network.sizes.width == 16
+    assert run.history.losses == pytest.approx(np.mean([one.history.losses for one in alone], axis=0))
+    halves = network.layers[0].query.weight.detach().numpy().reshape(2, 8, 2, 8)
+    for number, member in enumerate(members):
+        own = member.layers[0].query.weight.detach().numpy()
+        np.testing.assert_array_equal(halves[number, :, number], own)
+        assert not halves[number, :, 1 - number].any()
 
 
 def test_a_killed_run_goes_on_with_the_same_bits(
@@ -207,6 +225,8 @@ def test_pretraining_needs_no_labels_and_training_starts_from_it(wdt: Wdt, confi
         (("bands = 6", "bands = 0"), "bands"),
         (('held_out = "session"', 'held_out = "window"'), "held_out"),
         (("[schedule]", "[schedule"), "is no TOML"),
+        (("width = 8", "members = 2"), "set width"),
+        (("[model]", "[split.validation]\nfraction = 0.5\n[model]\nmembers = 2"), "several members"),
         (("[split.tests]", "[split.within]\nprobe = [0]\ngallery = [0, 1]\n[split.tests]"), "one in common"),
         (("[split.tests]", "[split.within]\nprobe = [0]\ngallery = [1]\n[split.tests]"), "windows of people"),
     ],

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,7 @@ from wifi_densepose_temporal.model import TemporalModel
 from wifi_densepose_temporal.rvne.blob import MAX_BLOB_BYTES
 from wifi_densepose_temporal.training.batches import Track, frames_of
 from wifi_densepose_temporal.training.blob import to_blob, to_network
+from wifi_densepose_temporal.training.ensemble import side_by_side
 from wifi_densepose_temporal.training.fit import History, Score, fit
 from wifi_densepose_temporal.training.network import TemporalNetwork
 from wifi_densepose_temporal.training.readout import fit_readout
@@ -126,17 +127,7 @@ class _Prepared:
         """Trains with one seed, exports and evaluates."""
         settings = self.settings
         make_folder(folder / name)
-        network = self.network(seed)
-        history = fit(
-            network,
-            self.tracks,
-            settings,
-            settings.chain,
-            seed,
-            checkpoint=folder / name / "checkpoint.pt",
-            score=self.score() if self.validation else None,
-            progress=self.progress,
-        )
+        network, history = self.trained(seed, folder / name)
         if settings.readout is not None:
             fit_readout(network, self.tracks, settings.chain, settings.readout)
         blob = to_blob(
@@ -156,6 +147,31 @@ class _Prepared:
             for test, some in tested.items():
                 tests[f"{test}, {words}"] = figures(evaluate_within(model, some, within.probe, within.gallery))
         return Run(name, seed, self.split, blob, history, tests)
+
+    def trained(self, seed: int, folder: Path) -> tuple[TemporalNetwork, History]:
+        """A network; of several members each has a seed and a checkpoint of its own, and the losses are their mean."""
+        settings, count = self.settings, self.settings.model.members
+        members, histories = [], []
+        for member in range(count):
+            own = seed * count + member
+            members.append(self.network(own))
+            histories.append(
+                fit(
+                    members[-1],
+                    self.tracks,
+                    settings,
+                    settings.chain,
+                    own,
+                    checkpoint=folder / ("checkpoint.pt" if count == 1 else f"checkpoint-{member}.pt"),
+                    score=self.score() if self.validation else None,
+                    progress=self.progress,
+                )
+            )
+        if count == 1:
+            return members[0], histories[0]
+        frames = [frames_of(track.packets, track.subcarriers, settings.chain)[0] for track in self.tracks]
+        losses = np.mean([history.losses for history in histories], axis=0).tolist()
+        return side_by_side(members, frames), replace(histories[0], losses=losses)
 
     def network(self, seed: int) -> TemporalNetwork:
         """The network that training starts from."""

@@ -94,10 +94,17 @@ class ModelSettings(_Section):
     pooling: Literal["mean", "last", "last_n", "mean_spread"] = "last"
     pool_frames: Annotated[int, Field(ge=0)] = 0
     embedding: tuple[int, ...] = ()
+    members: Positive = 1  # networks, each trained from a seed of its own, that go into one blob side by side
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
     input_noise: Annotated[float, Field(ge=0)] = 0.0  # most of its standard deviation, in scaled features
     input_offset: Annotated[float, Field(ge=0)] = 0.0  # the same for all frames of a window
     input_mask: Annotated[float, Field(ge=0, lt=1)] = 0.0  # largest share of features that a window does without
+
+    @model_validator(mode="after")
+    def _members_that_fit_together(self) -> Self:
+        if self.members > 1 and (self.width is None or self.embedding):
+            raise ValueError("members stand side by side in the width: set width, and no embedding")
+        return self
 
     def head(self) -> TemporalHeadConfig:
         """The attention pattern."""
@@ -218,6 +225,12 @@ class Settings(FitSettings):
     features: dict[str, Any] = Field(default_factory=dict)
     model: ModelSettings = ModelSettings()
     dtype: Literal["float32", "float16"] = "float16"
+
+    @model_validator(mode="after")
+    def _members_without_validation(self) -> Self:
+        if self.model.members > 1 and self.split.validation.fraction:
+            raise ValueError("several members have no validation score in common: leave split.validation out")
+        return self
 
     @model_validator(mode="after")
     def _windows_of_people(self) -> Self:
