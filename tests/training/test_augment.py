@@ -182,6 +182,20 @@ def test_motion_scaling_keeps_what_stands_still(seed: int, kind: str) -> None:
 
 
 @given(seeds, kinds)
+def test_a_phase_turn_keeps_means_and_the_size_of_a_wave(seed: int, kind: str) -> None:
+    angle = 6 * np.pi * (np.arange(40) + 0.5) / 40  # three whole waves
+    still = np.abs(packets_of(seed).values[:1]) + 5
+    phase = np.exp(0.5j) if kind == "iq" else 1
+    values = ((still + np.cos(angle)[:, None, None]) * phase).astype(np.complex64 if kind == "iq" else np.float32)
+    turned = run("phase_turn", replace(packets_of(seed), values=values), seed).values
+    moving = np.abs(turned) - still
+    np.testing.assert_allclose(moving.mean(axis=0), 0, atol=1e-4)
+    parts = [(moving * wave[:, None, None]).mean(axis=0) * 2 for wave in (np.cos(angle), np.sin(angle))]
+    np.testing.assert_allclose(np.hypot(*parts), 1, rtol=1e-4)
+    np.testing.assert_allclose(np.angle(turned), np.angle(values), atol=1e-5)
+
+
+@given(seeds, kinds)
 def test_new_paths_stand_still(seed: int, kind: str) -> None:
     packets = packets_of(seed, kind)
     still = Packets(packets.times_s, np.repeat(packets.values[:1], 40, axis=0), packets.labels)

@@ -1,4 +1,4 @@
-"""What a window of packets could have been as well: the seven augmentations of the AETHER recipe, and six more.
+"""What a window of packets could have been as well: the seven augmentations of the AETHER recipe, and seven more.
 
 They act on packets, where the physics is, and not on features: a window is augmented, and then goes through the same
 chain as on the node. Each is a function of packets and a random generator that returns new packets and keeps what it
@@ -165,6 +165,23 @@ def motion_scaling(packets: Packets, rng: np.random.Generator, most: float = 0.8
     return _with_amplitude(packets, still + (amplitude - still) * factor)
 
 
+def phase_turn(packets: Packets, rng: np.random.Generator, most: float = 1.2, smooth: float = 0.8) -> Packets:
+    """In half of the cases the moving paths meet the static ones in another phase, as after a step of a centimetre.
+
+    What an amplitude shows of a moving path is its part in phase with the static ones; the part in quadrature is
+    taken from the analytic signal over the packets (Gabor 1946; packets count as evenly spaced, and the window is
+    mirrored at its end). It turns by an angle of up to +-`most` radians and a `_smooth` of up to `smooth` over the
+    subcarriers. Keeps each subcarrier's mean, but for amplitudes that would fall below zero, and phase.
+    """
+    amplitude = np.abs(packets.values)
+    angle = rng.uniform(-most, most) + _smooth(amplitude.shape[2], rng) * rng.uniform(0, smooth)
+    if rng.random() >= 0.5:
+        return packets
+    still = amplitude.mean(axis=0)
+    turned = (_analytic(amplitude - still) * np.exp(1j * angle)).real
+    return _with_amplitude(packets, still + turned - turned.mean(axis=0))
+
+
 def new_paths(packets: Packets, rng: np.random.Generator, most: float = 1.5) -> Packets:
     """Three static paths are added to the channel: a chair was moved, a door stands open.
 
@@ -234,6 +251,15 @@ def _smooth(count: int, rng: np.random.Generator) -> NDArray[np.float64]:
     return np.asarray(curve / 1.7)
 
 
+def _analytic(signal: NDArray[np.floating]) -> NDArray[np.complex128]:
+    """The analytic signal along the first axis of a real `[N, ...]`: its real part is the signal."""
+    count = len(signal)
+    spectrum = np.fft.fft(np.concatenate([signal, signal[::-1]]), axis=0)
+    spectrum[1:count] *= 2
+    spectrum[count + 1 :] = 0
+    return np.asarray(np.fft.ifft(spectrum, axis=0)[:count], np.complex128)
+
+
 def _minimum_phase(log_amplitude: NDArray[np.floating]) -> NDArray[np.float64]:
     """Phase, radians, of the minimum-phase channel of a log amplitude `[..., K]`, mirrored to a whole period."""
     count = log_amplitude.shape[-1]
@@ -276,6 +302,7 @@ AUGMENTATIONS: Mapping[str, Augmentation] = {
         drop_and_interpolate,
         gain_ripple,
         motion_scaling,
+        phase_turn,
         new_paths,
         subcarrier_shift,
         time_warp,
