@@ -15,6 +15,7 @@ from wifi_densepose_temporal.csi import (
     windows,
 )
 from wifi_densepose_temporal.errors import (
+    AdaptationError,
     BatchRefusedError,
     BlobCrcError,
     BlobDegenerateError,
@@ -34,15 +35,18 @@ from wifi_densepose_temporal.errors import (
     DtypeError,
     FileError,
     FormatError,
+    LeakageError,
     MemoryLimitError,
     MissingExtraError,
     NonFiniteError,
     ShapeError,
     TemporalError,
+    TrainingError,
 )
 from wifi_densepose_temporal.head import AetherTemporalHead
 from wifi_densepose_temporal.instruction_set import choose_instruction_set
 from wifi_densepose_temporal.model import Prediction, Stream, TemporalModel
+from wifi_densepose_temporal.models import load_model
 from wifi_densepose_temporal.rvne import WeightBlob, WeightBlobHeader, WeightBlobView, init_random_blob
 
 choose_instruction_set()
@@ -50,6 +54,7 @@ choose_instruction_set()
 __version__ = version("wifi-densepose-temporal")
 
 __all__ = [
+    "AdaptationError",
     "AetherTemporalHead",
     "BatchRefusedError",
     "BlobCrcError",
@@ -75,6 +80,7 @@ __all__ = [
     "FormatError",
     "Frames",
     "KvCache",
+    "LeakageError",
     "MemoryLimitError",
     "MissingExtraError",
     "NonFiniteError",
@@ -84,6 +90,7 @@ __all__ = [
     "TemporalError",
     "TemporalHeadConfig",
     "TemporalModel",
+    "TrainingError",
     "WeightBlob",
     "WeightBlobHeader",
     "WeightBlobView",
@@ -91,6 +98,7 @@ __all__ = [
     "extract",
     "features",
     "init_random_blob",
+    "load_model",
     "read_capture",
     "windows",
 ]

@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from tests.cli.conftest import Wdt, wdt  # noqa: F401 - a fixture
-from wifi_densepose_temporal import TemporalModel
+from wifi_densepose_temporal import TemporalModel, WeightBlobView, adaptation
 from wifi_densepose_temporal.errors import ConfigError, LeakageError, TrainingError
 from wifi_densepose_temporal.training import fit as loop
 from wifi_densepose_temporal.training.blob import to_network
@@ -94,6 +94,49 @@ def test_loss_falls_and_the_blob_says_what_it_is(settings: Settings, tmp_path: P
     assert "session D1" in model.provenance["split"]
     assert (run.tests["D2"]["window_accuracy"] or 0) > 0.3
     assert run.split.unavailable == {"D9": "session=D9"}
+
+
+def test_every_choice_of_the_configuration_reaches_the_network(config: Path) -> None:
+    choices = {"norm": "none", "activation": "relu", "pooling": "last_n", "pool_frames": 3, "embedding": "[5]"}
+    numbers = {"dropout": 0.3, "input_noise": 0.11, "input_offset": 0.22, "input_mask": 0.33}
+    lines = [f"{key} = {value!r}" if value != "[5]" else f"{key} = [5]" for key, value in (choices | numbers).items()]
+    config.write_text(CONFIG.replace("width = 8", "\n".join(["width = 8", *lines])))
+    settings = read_settings(config)
+    sizes = settings.model.sizes(settings.chain.input_dim, 4)
+    for name in (*choices, *numbers):
+        assert getattr(sizes, name) == getattr(settings.model, name), name
+
+
+def test_a_quiet_part_enters_the_network_quietly(config: Path, tmp_path: Path) -> None:
+    parts = """
+[[features.parts]]
+kind = "level"
+bands = 2
+[[features.parts]]
+kind = "motion"
+bands = 3
+lag = 1
+time_s = 0.5
+"""
+    quiet = CONFIG.replace("bands = 6\n", "").replace("[model]", f"{parts}[model]").replace("steps = 24", "steps = 0")
+    scales = []
+    for number, text in enumerate((quiet, quiet.replace("[model]\n", "[model]\npart_scale = [1, 0.25]\n"))):
+        config.write_text(text)
+        (run,) = train(read_settings(config), tmp_path / str(number))
+        scales.append(to_network(run.blob).scale.numpy())
+    np.testing.assert_allclose(scales[1] / scales[0], [1, 1, 0.25, 0.25, 0.25], rtol=1e-6)
+    config.write_text(quiet.replace("[model]\n", "[model]\npart_scale = [1]\n"))
+    with pytest.raises(ConfigError, match="1 part_scale for 2 parts"):
+        read_settings(config)
+
+
+def test_a_trained_activity_model_carries_what_adapting_takes(settings: Settings, tmp_path: Path) -> None:
+    (run,) = train(settings, tmp_path / "out")
+    model, view = TemporalModel.from_bytes(run.blob), WeightBlobView.parse(run.blob)
+    statistics = adaptation.statistics_of(model, view)
+    windows = adaptation.windows_in(run.blob, run.split.train)
+    assert statistics.windows.sum() == len(windows)
+    np.testing.assert_allclose(statistics.mean, adaptation.measure(windows, len(model.labels)).mean, atol=1e-5)
 
 
 def test_members_are_trained_one_by_one_and_leave_one_model(config: Path, tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ import torch
 from rich.progress import Progress
 from torch import distributed
 
+from wifi_densepose_temporal.adaptation import with_statistics
 from wifi_densepose_temporal.csi import FeatureConfig
 from wifi_densepose_temporal.datasets import (
     FeatureCache,
@@ -137,6 +138,8 @@ class _Prepared:
             provenance=provenance(settings, self.split, seed, history),
             dtype=settings.dtype,
         ).serialize()
+        if settings.task == "activity":
+            blob = with_statistics(blob, self.split.train, self.cache)
         if is_first_process():
             write_whole(folder / name / "model.rvne", blob)
         model = TemporalModel.from_bytes(blob)
@@ -180,7 +183,7 @@ class _Prepared:
         sizes = settings.model.sizes(settings.chain.input_dim, len(class_names(settings, self.names)))
         network = TemporalNetwork(sizes, settings.model.head())
         network.mean.copy_(torch.from_numpy(self.scale[0]))
-        network.scale.copy_(torch.from_numpy(self.scale[1]))
+        network.scale.copy_(torch.from_numpy(self.scale[1] * settings.loudness))
         if settings.start_from is not None:
             start_from(network, to_network(read_whole(settings.start_from, MAX_BLOB_BYTES)))
         return network

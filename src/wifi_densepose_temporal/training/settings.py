@@ -11,6 +11,8 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from wifi_densepose_temporal.config import TemporalHeadConfig
@@ -96,6 +98,9 @@ class ModelSettings(_Section):
     embedding: tuple[int, ...] = ()
     members: Positive = 1  # networks, each trained from a seed of its own, that go into one blob side by side
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    part_scale: tuple[
+        Annotated[float, Field(gt=0)], ...
+    ] = ()  # of [features] parts: their standard deviation at the input
     input_noise: Annotated[float, Field(ge=0)] = 0.0  # most of its standard deviation, in scaled features
     input_offset: Annotated[float, Field(ge=0)] = 0.0  # the same for all frames of a window
     input_mask: Annotated[float, Field(ge=0, lt=1)] = 0.0  # largest share of features that a window does without
@@ -132,10 +137,10 @@ class ModelSettings(_Section):
             self.pooling,
             self.pool_frames,
             self.embedding,
-            self.dropout,
-            self.input_noise,
-            self.input_offset,
-            self.input_mask,
+            dropout=self.dropout,
+            input_noise=self.input_noise,
+            input_offset=self.input_offset,
+            input_mask=self.input_mask,
         )
 
 
@@ -227,6 +232,14 @@ class Settings(FitSettings):
     dtype: Literal["float32", "float16"] = "float16"
 
     @model_validator(mode="after")
+    def _one_scale_a_part(self) -> Self:
+        if self.model.part_scale and len(self.model.part_scale) != len(self.chain.parts):
+            raise ValueError(
+                f"{len(self.model.part_scale)} part_scale for {len(self.chain.parts)} parts; give one for each"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _members_without_validation(self) -> Self:
         if self.model.members > 1 and self.split.validation.fraction:
             raise ValueError("several members have no validation score in common: leave split.validation out")
@@ -237,6 +250,15 @@ class Settings(FitSettings):
         if self.split.within is not None and self.task != "identity":
             raise ValueError('split.within compares windows of people: leave it out, or set task to "identity"')
         return self
+
+    @property
+    def loudness(self) -> NDArray[np.float32]:
+        """`[F]`: the standard deviation with which each feature enters the network."""
+        chain = self.chain
+        if not self.model.part_scale:
+            return np.ones(chain.input_dim, np.float32)
+        features = [FeatureConfig(parts=(part,)).input_dim for part in chain.parts]
+        return np.repeat(np.asarray(self.model.part_scale, np.float32), features)
 
     @property
     def chain(self) -> FeatureConfig:
