@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -160,6 +162,7 @@ def test_an_adapted_blob_decides_as_its_refit_does_and_says_where_it_comes_from(
 
     facts = model.provenance
     assert facts["adapted"]["from"] == before.sha256
+    assert "Then adapted with 9 recordings: 1 person (1), 1 session (s2)" in facts["split"]
     assert facts["adapted"]["recordings"] == [one.name for one in given]
     assert facts["data"]["recordings"] == ["home", *(one.name for one in given)]
     assert seen_in_training(model, [*given, *other]) == tuple(one.name for one in given)
@@ -185,6 +188,13 @@ def test_what_cannot_be_adapted_says_why(carrying: bytes, tmp_path: Path) -> Non
         adaptation.adapt(make_blob(), given)
     with pytest.raises(AdaptationError, match="at least two"):
         adaptation.adapt(carrying, given[:1])
+    shutil.copy(given[0].path, tmp_path / "given" / "again.npy")
+    again = dataclasses.replace(given[0], path=tmp_path / "given" / "again.npy", name="again.npy")
+    with pytest.raises(AdaptationError, match=r"again\.npy is a copy of r0\.npy"):
+        adaptation.adapt(carrying, [*given, again])
+    of_these = make_blob(provenance={"trained": True, "data": {"sha256": [given[1].sha256]}})
+    with pytest.raises(AdaptationError, match=r"was trained on 1 of these recordings \(r1\.npy\)"):
+        adaptation.adapt(adaptation.with_statistics(of_these, given), given)
     adapted = adaptation.adapt(carrying, given).blob
     with pytest.raises(AdaptationError, match="adapted already"):
         adaptation.adapt(adapted, given)

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from wifi_densepose_temporal.datasets import FeatureCache, Recording, labelled_frames
 from wifi_densepose_temporal.errors import AdaptationError, BlobModelError, ConfigError, FormatError
 from wifi_densepose_temporal.evaluation.decisions import Windowing, frames_at_packets, run, windows_of
-from wifi_densepose_temporal.evaluation.report import DIGEST_LETTERS
+from wifi_densepose_temporal.evaluation.report import DIGEST_LETTERS, few, of_whom, seen_in_training
 from wifi_densepose_temporal.model import TemporalModel
 from wifi_densepose_temporal.rvne import Record, WeightBlob, WeightBlobView, records
 from wifi_densepose_temporal.timeline import feature_config
@@ -157,17 +157,36 @@ def adapt(
     """
     model, view = TemporalModel.from_bytes(blob), WeightBlobView.parse(blob)
     statistics = statistics_of(model, view)
-    if len(recordings) < 2:
-        raise AdaptationError(
-            f"{len(recordings)} recording; an adaptation takes at least two, so that each is decided without itself"
-        )
+    require_apart(model, recordings)
     windows = windows_in(blob, recordings, cache=cache, advance=advance)
+    if len(set(windows.recording.tolist())) < 2:
+        raise AdaptationError(
+            "an adaptation takes at least two recordings with a whole window, so that each is decided without itself"
+        )
     validation = validate(statistics, classifier_of(model, view), windows)
     if not validation.helps:
         raise AdaptationError(f"it would not help: {validation}. Keep the model, or give more recordings of each class")
     adapted = with_classifier(model, view, refit(statistics, windows), recordings, validation)
     counts = np.bincount(windows.label, minlength=len(model.labels)).tolist()
     return Adaptation(adapted, validation, dict(zip(model.labels, counts, strict=True)))
+
+
+def require_apart(model: TemporalModel, recordings: Sequence[Recording]) -> None:
+    """Refuses recordings that would make the check worthless: copies, and those that the model was trained on.
+
+    Raises:
+        AdaptationError: it names them.
+    """
+    first: dict[str, str] = {}
+    for recording in recordings:
+        if recording.sha256 in first:
+            raise AdaptationError(
+                f"{recording.name} is a copy of {first[recording.sha256]}, and would decide itself; leave one out"
+            )
+        first[recording.sha256] = recording.name
+    seen = seen_in_training(model, recordings)
+    if seen:
+        raise AdaptationError(f"the model was trained on {len(seen)} of these recordings ({few(seen)}); leave them out")
 
 
 # ------------------------------------------------------------------------------------------ what the network sees
@@ -348,8 +367,10 @@ def with_classifier(
     ):
         known = data.get(key)
         data[key] = [*(known if isinstance(known, list) else []), *values]
+    told = f"Then adapted with {len(recordings)} recordings: {of_whom(recordings)}."
     facts |= {
         "data": data,
+        "split": f"{facts.get('split', '')} {told}".strip(),
         "adapted": {"from": model.sha256, "recordings": [r.name for r in recordings], "validation": asdict(validation)},
     }
     kept = [r for r in view.records if r.name not in ("provenance", "classifier_bias", "class_statistics")]

@@ -36,10 +36,14 @@ def adapt(
     with watched(len(selected), "reading") as advance:
         adapted = adaptation.adapt(blob, selected, advance=advance)
     write_whole(out, adapted.blob)
+    made = TemporalModel.from_bytes(adapted.blob)
     document = {
         "path": str(out),
         "source": "replay",
-        "model_sha256": TemporalModel.from_bytes(adapted.blob).sha256,
+        "model_sha256": made.sha256,
+        "trained": made.trained,
+        "split": made.provenance["split"],
+        "seeds": made.provenance.get("seeds"),
         "adapted_from": TemporalModel.from_bytes(blob).sha256,
         "validation": asdict(adapted.validation),
         "classes": adapted.windows,
