@@ -5,7 +5,8 @@
 
 --data is a folder with the data sets in it, each under the name that its configuration gives. Runs are kept in --runs;
 one that is whole there is evaluated again and not trained again. Baselines come from benchmarks/baselines.py, negative
-controls and what leaking splits would have said from benchmarks/controls.py, which takes the same runs.
+controls and what leaking splits would have said from benchmarks/controls.py, and the curve of `wdt adapt` from
+benchmarks/adapting.py, which take the same runs.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from baselines import tables as baseline_tables
+import adapting
 from measure import machine
 
 Result = dict[str, Any]
@@ -35,6 +36,7 @@ TASKS: dict[str, dict[str, str]] = {
     "csi-har-2-to-1": {"person 1": "csi-har/2 to 1/"},
     "csi-har-third": {"others": "csi-har/others to "},
     "wiper81-unseen": {"test": "wiper81/unseen persons/"},
+    "wiper81-reid": {"others": "wiper81/others/"},
     "wiper81-closed": {"B": "wiper81/closed set/"},
 }
 
@@ -56,9 +58,6 @@ HONEST = {
     "csi-har": (("csi-har/1 to 2/{}", "accuracy"), ("csi-har/2 to 1/{}", "accuracy")),
     "wiper81": (("wiper81/unseen persons/{}", "rank1"), ("wiper81/closed set/{}/gallery A", "rank1")),
 }
-
-#: The people after the 54 that the shipped encoder was trained on, in the data set's numbering.
-OTHERS = "wdt evaluate reid PATH --split 'person=p5[5-9]|p[6-9]?'"
 
 READING = """Read with these in mind:
 
@@ -109,13 +108,11 @@ def page(results: Result, baselines: Result, controls: Result) -> str:
         run = results["configurations"].get(name)
         if run is not None:
             parts += task(name, run, baselines, controls)
-    parts += others(baselines)
+    parts += adapting.section(json.loads(adapting.RESULT.read_text()), baselines)
     parts += negative_controls(results, controls)
     parts += leaking(results, baselines, controls)
     for file in sorted(RESULTS.glob("gate_*.json")):
         parts += gate(json.loads(file.read_text()))
-    adapted = next(one for one in baseline_tables(baselines) if one.name.endswith("adapted"))
-    parts += ["## Baselines with a few recordings of the other person", adapted.markdown()]
     return "\n\n".join(parts) + "\n"
 
 
@@ -146,18 +143,6 @@ def task(name: str, run: Result, baselines: Result, controls: Result) -> list[st
             "`python benchmarks/results.py --data FOLDER` where the data set has it."
         )
     return parts
-
-
-def others(baselines: Result) -> list[str]:
-    """People beyond those that the shipped encoder was trained on."""
-    rows = [Row("others", "unavailable here: the data at hand have nobody beyond the training people")]
-    rows += baseline_rows(baselines, "wiper81/others/", "others", "identity")
-    return [
-        "## wiper81, trained on the people at hand, tested on others",
-        f"The shipped `reid` (`configs/wiper81-reid.toml`) on people who came later: `{OTHERS}` gives its figures "
-        "where the data set has them, and `python benchmarks/baselines.py --data FOLDER` those of the baselines.",
-        table(rows),
-    ]
 
 
 def ours(figures: Result) -> dict[str, str]:
@@ -357,6 +342,7 @@ SUMMARY = (
         "wiper81: people never trained on, windows of 100 packets of one visit, rank-1",
     ),
     ("wiper81-unseen", "test", "map", "the same, mAP"),
+    ("wiper81-closed", "B", "rank1", "wiper81: people trained on, the other recording of their visit, rank-1"),
 )
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from wifi_densepose_temporal import FileError, init_random_blob, models
+from wifi_densepose_temporal import FileError, WeightBlobView, adaptation, init_random_blob, models
 from wifi_densepose_temporal.rvne.reference import REFERENCE_SHA256
 
 
@@ -46,3 +46,21 @@ def test_without_shipped_models_that_is_said(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(models, "SHIPPED", tmp_path / "nothing")
     with pytest.raises(FileError, match="this release ships no model"):
         models.find_model("activity")
+
+
+@pytest.mark.parametrize(("name", "task"), [("activity", "activity"), ("reid", "identity")])
+def test_what_ships_is_trained_small_and_says_of_what_it_was_made(name: str, task: str) -> None:
+    assert models.find_model(name).stat().st_size <= 100_000
+    model = models.load_model(name)
+    assert model.trained
+    assert not model.warnings
+    assert model.feature_chain is not None
+    assert model.provenance["task"] == task
+    assert len(model.provenance["data"]["recordings"]) == len(model.provenance["data"]["sha256"]) > 0
+    assert "Trained on" in model.provenance["split"]
+
+
+def test_the_shipped_activity_model_can_be_adapted() -> None:
+    view = WeightBlobView.parse(models.find_model("activity").read_bytes())
+    statistics = adaptation.statistics_of(models.load_model("activity"), view)
+    assert (statistics.windows > 0).all()
