@@ -23,6 +23,7 @@ struct wdt_chain {
     uint32_t usable;                /* columns with a band */
     uint32_t frame_bins;            /* bins of a frame */
     uint32_t hold;                  /* empty bins are held */
+    uint32_t features;              /* F */
     uint32_t n_parts;
     wdt_part part[WDT_CHAIN_MAX_PARTS];
     wdt_bins bins; /* closed */
@@ -38,6 +39,7 @@ struct wdt_chain {
     uint32_t due;      /* closed bins whose parts are still to be measured; behind the first one all are empty */
     uint32_t packets;  /* in the open bin */
     uint32_t gathered; /* bins measured since the last frame */
+    uint8_t needs_phase;   /* a part is of phases: amplitudes alone are refused */
     uint8_t started, open; /* any packet yet; a bin is open */
     uint8_t fresh;         /* a bin since the last frame had a packet */
     uint8_t empty;         /* the next bin that is due had none */
@@ -164,6 +166,7 @@ static wdt_chain_status lay_out(wdt_chain *chain, const int16_t *ofdm_index)
     const uint32_t A = chain->antennas, K = chain->subcarriers;
     const size_t packet = (size_t)A * K;
     wdt_chain_part part[WDT_CHAIN_MAX_PARTS];
+    chain->features = wdt_chain_features(&chain->params);
     chain->n_parts = wdt_parts_of(&chain->params, part);
     chain->bins = (wdt_bins){.antennas = A, .subcarriers = K, .slots = slots_of(part, chain->n_parts)};
 
@@ -172,7 +175,7 @@ static wdt_chain_status lay_out(wdt_chain *chain, const int16_t *ofdm_index)
     chain->current = chain->bins.ring + chain->bins.slots * packet;
     chain->inverse_gain = chain->current + packet;
     chain->frame = chain->inverse_gain + A;
-    next = chain->frame + wdt_chain_features(&chain->params);
+    next = chain->frame + chain->features;
     size_t floats = 0;
     for (uint32_t p = 0; p < chain->n_parts; p++) {
         floats += wdt_part_floats(&part[p]);
@@ -210,6 +213,7 @@ wdt_chain_status wdt_chain_init(void *memory, size_t bytes, const wdt_chain_para
     made->subcarriers = subcarriers;
     made->frame_bins = params->version == 1 ? 1 : params->frame_bins;
     made->hold = params->version == 1 ? 1 : params->hold;
+    made->needs_phase = wdt_chain_needs_phase(params) ? 1 : 0;
     wdt_chain_status status = lay_out(made, ofdm_index);
     if (status != WDT_CHAIN_OK) {
         return status;
@@ -370,7 +374,7 @@ int wdt_chain_needs_phase(const wdt_chain_params *params)
 wdt_chain_status wdt_chain_push(wdt_chain *chain, int64_t t_us, const float *amplitude)
 {
     const packet from = {amplitude, NULL};
-    return wdt_chain_needs_phase(&chain->params) ? WDT_CHAIN_E_PHASE : take(chain, t_us, from);
+    return chain->needs_phase ? WDT_CHAIN_E_PHASE : take(chain, t_us, from);
 }
 
 wdt_chain_status wdt_chain_push_iq(wdt_chain *chain, int64_t t_us, const float *iq)
@@ -409,7 +413,7 @@ wdt_chain_status wdt_chain_next(wdt_chain *chain, float *frame, int64_t *time_us
             chain->ending = 0;
         }
         if (last || chain->gathered == chain->frame_bins) {
-            memcpy(frame, chain->frame, wdt_chain_features(&chain->params) * sizeof *frame);
+            memcpy(frame, chain->frame, chain->features * sizeof *frame);
             *time_us = end_us;
             *held = !chain->fresh;
             chain->gathered = 0;

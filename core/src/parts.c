@@ -14,12 +14,13 @@ uint32_t wdt_parts_of(const wdt_chain_params *params, wdt_chain_part *part)
             .kind = WDT_PART_MOTION, .bands = params->bands, .lag = 1, .time_us = params->motion_time_us};
         return 2;
     }
-    memcpy(part, params->part, params->n_parts * sizeof *part);
-    return params->n_parts;
+    const uint32_t count = params->n_parts <= WDT_CHAIN_MAX_PARTS ? params->n_parts : WDT_CHAIN_MAX_PARTS;
+    memcpy(part, params->part, count * sizeof *part);
+    return count;
 }
 
 /* At most WDT_CHAIN_MAX_PERIODS periods? Divided, because the product can exceed 32 bits. */
-static int within_periods(uint32_t time_us, uint32_t period_us)
+static int time_is_short(uint32_t time_us, uint32_t period_us)
 {
     return time_us / period_us <= WDT_CHAIN_MAX_PERIODS;
 }
@@ -38,8 +39,8 @@ const char *wdt_part_rule(const wdt_chain_part *part, uint32_t period_us)
     if (part->kind == WDT_PART_QUADRATURE && part->lag >= part->bands) {
         return "the lag of quadrature must be below its bands";
     }
-    if (!within_periods(part->time_us, period_us) || !within_periods(part->size_us, period_us) ||
-        (part->slow_us != WDT_CHAIN_SO_FAR && !within_periods(part->slow_us, period_us))) {
+    if (!time_is_short(part->time_us, period_us) || !time_is_short(part->size_us, period_us) ||
+        (part->slow_us != WDT_CHAIN_SO_FAR && !time_is_short(part->slow_us, period_us))) {
         return "a part's times must be at most 10000 periods";
     }
     if (part->log_floor_ppm > WDT_CHAIN_MAX_FLOOR || (part->log_floor_ppm && part->kind == WDT_PART_QUADRATURE)) {

@@ -30,7 +30,7 @@ typedef struct wdt_bins {
     float *ring;                    /* [slots, A, K] X_n */
 } wdt_bins;
 
-/* The parts of valid parameters, `part` [WDT_CHAIN_MAX_PARTS]; returns how many. Version 1 has two. */
+/* The parts of parameters, `part` [WDT_CHAIN_MAX_PARTS]; returns how many, at most that. Version 1 has two. */
 uint32_t wdt_parts_of(const wdt_chain_params *params, wdt_chain_part *part);
 
 /* NULL if the part is valid in bins of period_us, else the rule that it breaks. */

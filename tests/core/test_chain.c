@@ -85,6 +85,23 @@ static void test_rules(void)
     CHECK(wdt_chain_params_rule(&params) == NULL);
 }
 
+/* A count of parts that no chain has reads and writes no part beyond the last. */
+static void test_too_many_parts(void)
+{
+    wdt_chain_params params = {.version = 2, .period_us = 1000, .max_gap_us = 5000, .frame_bins = 1};
+    for (uint32_t p = 0; p < WDT_CHAIN_MAX_PARTS; p++) {
+        params.part[p] = (wdt_chain_part){.kind = WDT_PART_LEVEL, .bands = 2};
+    }
+    const uint32_t counts[] = {WDT_CHAIN_MAX_PARTS, WDT_CHAIN_MAX_PARTS + 1, 1000, UINT32_MAX};
+    for (size_t i = 0; i < sizeof counts / sizeof counts[0]; i++) {
+        params.n_parts = counts[i];
+        CHECK((wdt_chain_params_rule(&params) == NULL) == (counts[i] == WDT_CHAIN_MAX_PARTS));
+        CHECK(wdt_chain_features(&params) == 2 * WDT_CHAIN_MAX_PARTS);
+        CHECK(!wdt_chain_needs_phase(&params));
+        CHECK((wdt_chain_bytes(&params, 1, 4) > 0) == (counts[i] == WDT_CHAIN_MAX_PARTS));
+    }
+}
+
 static void test_refused_shapes_and_memory(void)
 {
     wdt_chain_params params = params_of(2);
@@ -358,6 +375,7 @@ int main(void)
 {
     test_defaults();
     test_rules();
+    test_too_many_parts();
     test_refused_shapes_and_memory();
     test_bands();
     test_frames_by_hand();

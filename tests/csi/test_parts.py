@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.csi.reference_features import reference_parts
 
-from wifi_densepose_temporal import FeatureConfig
+from wifi_densepose_temporal import FeatureConfig, _core
 from wifi_densepose_temporal.csi import FeaturePart, FeatureStream
 from wifi_densepose_temporal.errors import BlobRecordError, ConfigError, DtypeError
 from wifi_densepose_temporal.rvne import records
@@ -149,6 +149,15 @@ def test_phases_need_iq() -> None:
 def test_parts_that_cannot_be_are_refused(part: dict[str, object]) -> None:
     with pytest.raises(ConfigError):
         FeatureConfig(parts=(part,))  # type: ignore[arg-type]
+
+
+def test_more_parts_than_a_chain_can_have_are_refused_by_the_core_too() -> None:
+    words = FeatureConfig(parts=(FeaturePart("level", 8),)).to_words()
+    words["parts"] *= 13
+    with pytest.raises(ValueError, match="1 to 12 parts"):
+        _core.chain_features(words)
+    with pytest.raises(ValueError, match="1 to 12 parts"):
+        _core.Chain(words, 1, 57, None)
 
 
 def test_what_stands_beside_parts_is_refused() -> None:

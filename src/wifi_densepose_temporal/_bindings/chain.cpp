@@ -19,6 +19,16 @@ namespace {
 using Index = nb::ndarray<const int16_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 using Times = nb::ndarray<const int64_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 
+// F of parameters that the rule passes.
+uint32_t features_of(const wdt_chain_params &params)
+{
+    const char *broken = wdt_chain_params_rule(&params);
+    if (broken != nullptr) {
+        throw std::invalid_argument(broken);
+    }
+    return wdt_chain_features(&params);
+}
+
 struct Output {
     std::vector<float> frames; // [frame, F]
     std::vector<int64_t> times_us;
@@ -33,7 +43,7 @@ struct Chain {
     Busy busy;
 
     Chain(const wdt_chain_params &params, uint32_t antennas, uint32_t subcarriers, std::optional<Index> ofdm_index)
-        : antennas(antennas), subcarriers(subcarriers), frame_dim(wdt_chain_features(&params)),
+        : antennas(antennas), subcarriers(subcarriers), frame_dim(features_of(params)),
           memory(Memory::zeroed(wdt_chain_bytes(&params, antennas, subcarriers))), frame(frame_dim)
     {
         if (ofdm_index && ofdm_index->shape(0) != subcarriers) {
@@ -193,8 +203,7 @@ void bind_chain(nb::module_ &m)
     m.attr("CHAIN_PART_FIELDS") = part_fields;
     m.def("chain_defaults", [] { return chain_words(wdt_chain_params_default()); });
     m.def("chain_features", [](const nb::dict &words) {
-        const wdt_chain_params params = params_of(words);
-        return wdt_chain_features(&params);
+        return features_of(params_of(words));
     });
     m.def("chain_rule", [](const nb::dict &words) {
         const wdt_chain_params params = params_of(words);

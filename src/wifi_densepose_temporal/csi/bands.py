@@ -1,6 +1,6 @@
 """Which columns of a packet are used, and in which frequency band each counts.
 
-The tables of guard and pilot subcarriers are in core/src/chain.c. Not here: which index a column of a file
+The tables of guard and pilot subcarriers are in core/src/bands.c. Not here: which index a column of a file
 has; that is the readers' to say (csi/subcarriers.py).
 """
 
