@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 
 from wifi_densepose_temporal.csi import Capture, FeatureConfig, Frames
 from wifi_densepose_temporal.csi.bands import UNUSED, assign_bands, usable_subcarriers
+from wifi_densepose_temporal.csi.features import silences
 from wifi_densepose_temporal.csi.majority import main_chain
-from wifi_densepose_temporal.errors import ConfigError, MissingExtraError
+from wifi_densepose_temporal.errors import ConfigError, FileError, MissingExtraError
 from wifi_densepose_temporal.files import write_whole
 from wifi_densepose_temporal.timeline import Replay, some_frames
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 FORMATS = ("png", "pdf", "svg")
+NEEDED = ("matplotlib",)  # modules
 MAX_COLUMNS = 800  # of the waterfall: more than the picture has pixels for shows nothing more
 MIN_COLUMN_S = 1e-3
 MAX_POINTS = 2000  # of a curve
@@ -94,18 +96,37 @@ def plot_replay(replay: Replay, name: str, path: str | os.PathLike[str]) -> None
     save_figure(draw, path)
 
 
-def save_figure(draw: Callable[[Figure], None], path: str | os.PathLike[str]) -> None:
-    """Draws on a new figure and writes it, whole or not at all; raises as `plot_capture`."""
-    kind = Path(path).suffix.lower().removeprefix(".")
-    if kind not in FORMATS:
+def check_picture(path: str | os.PathLike[str]) -> None:
+    """Refuses a picture that could not be drawn or written: to be asked before long work, not after it.
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+        ConfigError: a suffix that is none of `FORMATS`.
+        FileError: there is no such folder, or a folder is in the picture's place.
+    """
+    if _kind(path) not in FORMATS:
         raise ConfigError(f"{path}: a picture's name ends in {', '.join('.' + name for name in FORMATS)}")
     try:
-        import matplotlib
-        from matplotlib.figure import Figure
+        import matplotlib.figure  # noqa: F401
     except ImportError as error:
         raise MissingExtraError(
             f"a picture needs matplotlib ({error}): pip install 'wifi-densepose-temporal[plot]'"
         ) from None
+    if not Path(path).parent.is_dir() or Path(path).is_dir():
+        raise FileError(f"cannot write {path!s}: its folder is not there, or it is a folder; check the path")
+
+
+def _kind(path: str | os.PathLike[str]) -> str:
+    return Path(path).suffix.lower().removeprefix(".")
+
+
+def save_figure(draw: Callable[[Figure], None], path: str | os.PathLike[str]) -> None:
+    """Draws on a new figure and writes it, whole or not at all; raises as `plot_capture`."""
+    check_picture(path)
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    kind = _kind(path)
     content = io.BytesIO()
     with matplotlib.rc_context(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing", UserWarning)  # a label that the font cannot write
@@ -280,7 +301,7 @@ def _curve(
     """
     period_s = config.frame_period_s
     step = -(-len(times_s) // MAX_POINTS)
-    ends = np.append(np.flatnonzero(np.diff(times_s) > 1.5 * period_s), len(times_s) - 1)
+    ends = np.append(np.flatnonzero(silences(times_s, config)), len(times_s) - 1)
     pieces_s, pieces = [], []
     for start, end in zip([0, *(ends + 1)], ends, strict=False):
         kept = [start, *range(start, end, step), end]

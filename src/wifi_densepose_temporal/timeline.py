@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wifi_densepose_temporal.csi import Capture, FeatureConfig, Frames, extract
+from wifi_densepose_temporal.csi.features import silences
 from wifi_densepose_temporal.datasets.labelled import last_packets
 from wifi_densepose_temporal.errors import ConfigError, FormatError
 from wifi_densepose_temporal.model import Prediction, Source, TemporalModel
@@ -197,10 +198,10 @@ def _data_notes(capture: Capture, frames: Frames, config: FeatureConfig) -> list
             "an assumed packet rate" if capture.rate_hz is None else f"an assumed {capture.rate_hz:g} packets a second"
         )
         notes.append(f"The file has no usable clock: times are made from {rate} (--rate changes it), not measured.")
-    silences = int((np.diff(frames.times_s) > 1.5 * config.frame_period_s).sum())
-    if silences:
+    count = int(silences(frames.times_s, config).sum())
+    if count:
         notes.append(
-            f"Unavailable during {silences} silence(s) longer than {config.max_gap_s:g} s: no frames there, and "
+            f"Unavailable during {count} silence(s) longer than {config.max_gap_s:g} s: no frames there, and "
             "the model goes on afterwards with what it saw before."
         )
     if frames.skipped_packets or frames.late_packets:

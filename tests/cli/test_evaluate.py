@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import sys
 from pathlib import Path
 
 import pytest
@@ -151,6 +153,21 @@ def test_pictures_are_drawn_for_their_task(wdt: Wdt, blob: Path, encoder: Path, 
     document = wdt("evaluate", encoder, home, "--cmc", tmp_path / "k.png", "--json").document
     assert document["picture"] == str(tmp_path / "k.png")
     assert (tmp_path / "k.png").read_bytes().startswith(PNG)
+
+
+@pytest.mark.parametrize(("name", "said"), [("c.gif", ".png"), ("missing/c.png", "its folder is not there")])
+def test_a_picture_that_cannot_be_is_refused_before_the_work(
+    wdt: Wdt, blob: Path, encoder: Path, home: Path, monkeypatch: pytest.MonkeyPatch, name: str, said: str
+) -> None:
+    command = importlib.import_module("wifi_densepose_temporal.cli.evaluate")  # the package has the function there
+    for work in ("evaluate_activity", "evaluate_identity"):
+        monkeypatch.setattr(command, work, lambda *_, **__: pytest.fail("worked"))
+    write_labelled(home)
+    assert said in wdt("evaluate", blob, home, "--confusion", home / name).error_line()
+    write_persons(home, ["ann", "bo"])
+    assert said in wdt("evaluate", encoder, home, "--cmc", home / name).error_line()
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    assert "pip install" in wdt("evaluate", encoder, home, "--cmc", home / "c.png").error_line()
 
 
 def test_a_model_goes_by_its_shipped_name_and_an_unknown_one_lists_them(

@@ -10,8 +10,11 @@ import numpy as np
 import pytest
 
 from tests.cli.conftest import ESP32, EVERY_CAPTURE, Wdt, make_blob
-from wifi_densepose_temporal import FeatureConfig, TemporalModel, extract, init_random_blob, read_capture
+from wifi_densepose_temporal import Capture, FeatureConfig, TemporalModel, extract, init_random_blob, read_capture
+from wifi_densepose_temporal.csi import FeaturePart
+from wifi_densepose_temporal.plot import _curve
 from wifi_densepose_temporal.rvne.reference import REFERENCE_SHA256
+from wifi_densepose_temporal.timeline import replay
 
 
 @pytest.mark.parametrize("capture", EVERY_CAPTURE, ids=lambda path: path.stem)
@@ -126,6 +129,24 @@ def test_silences_are_said(wdt: Wdt) -> None:
     silences = sum(later - earlier > 1 for earlier, later in itertools.pairwise(times_s))
     assert silences > 0
     assert f"Unavailable during {silences} silence" in document["note"]
+
+
+PASSED_OVER = FeatureConfig(parts=(FeaturePart("level", 8),), rate_hz=100, max_gap_s=0.5, hold=False)
+
+
+@pytest.mark.parametrize(("silence_s", "silences"), [(0.4, 0), (0.6, 1)])
+def test_an_empty_bin_that_is_passed_over_is_no_silence(tmp_path: Path, silence_s: float, silences: int) -> None:
+    """Packets 30 ms apart leave two of three bins of 10 ms empty, and the room was seen all the same."""
+    times_s = np.cumsum([0.03] * 40 + [silence_s] + [0.03] * 40)
+    amplitude = np.random.default_rng(1).uniform(1, 2, (len(times_s), 1, 20)).astype(np.float32)
+    capture = Capture("test", times_s, "measured", None, amplitude, None, None, 0, None, {})
+    (tmp_path / "m.rvne").write_bytes(make_blob(chain=PASSED_OVER, input_dim=8))
+    replayed = replay(capture, TemporalModel.load(tmp_path / "m.rvne"))
+    said = [text for text in replayed.notes if text.startswith("Unavailable")]
+    assert [text[: text.index("(")] for text in said] == [f"Unavailable during {silences} silence"] * silences
+    times, values = _curve(replayed.frames.times_s, replayed.probabilities.astype(float), replayed.config)
+    assert np.isnan(values[:, 0]).sum() == silences + 1  # a gap in the curve for each, and one at its end
+    assert len(times) == len(values)
 
 
 def test_a_nominal_clock_is_said(wdt: Wdt) -> None:

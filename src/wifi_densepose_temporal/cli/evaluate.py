@@ -31,6 +31,7 @@ from wifi_densepose_temporal.evaluation.identity import DEFAULT_PACKETS, gallery
 from wifi_densepose_temporal.evaluation.report import METRICS
 from wifi_densepose_temporal.model import TemporalModel
 from wifi_densepose_temporal.models import load_model
+from wifi_densepose_temporal.plot import check_picture
 
 FIGURES = ("label", "precision", "recall", "f1", "support")
 
@@ -75,10 +76,14 @@ def evaluate(
     selected = Manifest(manifest.root, manifest.select(split))
     if loaded.provenance.get("task") == "identity" or gallery is not None or probe is not None:
         _refuse({"--context": context, "--hop": hop, "--confusion": confusion}, "persons")
+        if cmc is not None:
+            check_picture(cmc)  # before the work, not after it
         sides = choose_sides(selected, gallery, probe)
         document = _identity(loaded, sides, window or DEFAULT_PACKETS, _chosen(manifest, split), cmc)
     else:
         _refuse({"--cmc": cmc}, "activities")
+        if confusion is not None:
+            check_picture(confusion)
         windowing = Windowing(window or DEFAULT_WINDOW, hop or DEFAULT_HOP, context)
         document = _activity(loaded, selected.recordings, windowing, _chosen(manifest, split), confusion)
     if as_json:

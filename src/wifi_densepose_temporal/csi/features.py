@@ -186,12 +186,6 @@ class FeatureConfig:
         """Whether a part needs I/Q: amplitudes alone are refused."""
         return any(part.kind == "quadrature" for part in self.parts)
 
-    @property
-    def memory_s(self) -> float:
-        """The longest time constant of a frame's averages, seconds: how far back a frame looks."""
-        times_s = [max(part.time_s, part.slow_s, part.size_s) for part in self.parts]
-        return max(times_s) if times_s else self.motion_time_s
-
     def to_words(self) -> dict[str, Any]:
         """The fields of a blob's feature chain record, u32 by name, times rounded to microseconds.
 
@@ -381,6 +375,21 @@ def join_frames(parts: Sequence[Frames]) -> Frames:
         sum(part.skipped_packets for part in parts),
         sum(part.late_packets for part in parts),
     )
+
+
+def silences(times_s: NDArray[np.float64], config: FeatureConfig) -> NDArray[np.bool_]:
+    """Between which frames there was a silence longer than `max_gap_s`, `[T - 1]`: [t] is between frames t and t + 1.
+
+    A chain that holds has a frame for every period but there. One that does not passes over empty bins as well, so that
+    only a distance above `max_gap_s` is a silence.
+
+    Args:
+        times_s: `[T]` ends of the frames' bins, seconds, as `Frames.times_s`.
+        config: the chain that made them.
+    """
+    longest_s = 1.5 * config.frame_period_s if config.hold else max(config.max_gap_s, config.frame_period_s)
+    found: NDArray[np.bool_] = np.rint(np.diff(times_s) * _US) > round(longest_s * _US)
+    return found
 
 
 def packets_for(capture: Capture, config: FeatureConfig) -> NDArray[np.float32] | NDArray[np.complex64]:
