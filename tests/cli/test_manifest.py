@@ -42,6 +42,25 @@ def test_the_manifest_that_it_writes_is_the_data_set(wdt: Wdt, tmp_path: Path) -
     assert wdt("manifest", folder / "manifest.csv", "--json").document["recordings"] == len(before.recordings)
 
 
+def test_a_manifest_in_the_folder_does_not_hide_what_was_recorded_since(wdt: Wdt, tmp_path: Path) -> None:
+    folder = csi_har(tmp_path / "data", samples=2)
+    wdt("manifest", folder, "-o", folder / "manifest.csv")
+    (folder / "walk" / "user_2_sample_3.csv").write_text("1,2\n3,4\n")
+    ended = wdt("manifest", folder, "--json")
+    assert ended.document["recordings"] == 9
+    assert "manifest.csv is what the other commands read" in ended.err
+    assert len(open_dataset(folder).recordings) == 8
+    assert wdt("manifest", folder, "-o", folder / "manifest.csv").err == ""
+    assert len(open_dataset(folder).recordings) == 9
+
+
+def test_a_folder_of_no_layout_is_as_its_manifest_has_it(wdt: Wdt, tmp_path: Path) -> None:
+    (tmp_path / "mine.csv").write_text("1,2\n3,4\n")
+    header = "path,label,labels_path,person,session,room,start,rate_hz"
+    (tmp_path / "manifest.csv").write_text(f"{header}\nmine.csv,walk,,ann,,,1,100\n")
+    assert wdt("manifest", tmp_path, "--json").document["counts"]["person"] == {"ann": 1}
+
+
 def test_a_manifest_elsewhere_is_refused_in_one_line(wdt: Wdt, tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
     line = wdt("manifest", wiper81(tmp_path / "data"), "-o", tmp_path / "other" / "manifest.csv").error_line()

@@ -96,6 +96,31 @@ def test_other_bytes_rates_and_chains_are_other_entries(tmp_path: Path, found: R
     assert entry_key(recording(tmp_path / "moved.npy", person="2"), CONFIG) == keys[-1]
 
 
+def test_another_reader_library_or_release_is_another_entry(
+    tmp_path: Path, found: Recording, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Frames that a reader with a fault made are not found again once the reader is right."""
+
+    def key() -> str:
+        cache.made_by.cache_clear()
+        return entry_key(found, CONFIG)
+
+    keys = [key()]
+    for name in ("csi/amplitude_npy.py", "csi/clock.py", "csi/features.py", "datasets/blocks.py"):
+        place = next(number for number, file in enumerate(cache.CODE) if file.as_posix().endswith(name))
+        other = tmp_path / "reader.py"
+        other.write_bytes(cache.CODE[place].read_bytes() + b"# mended")
+        with monkeypatch.context() as patched:
+            patched.setattr(cache, "CODE", (*cache.CODE[:place], other, *cache.CODE[place + 1 :]))
+            keys.append(key())
+    for name in ("csiread", "wifi-densepose-temporal"):
+        with monkeypatch.context() as patched:
+            patched.setattr(cache, "version", lambda asked, other=name: "0" if asked == other else "1")
+            keys.append(key())
+    assert len(set(keys)) == len(keys)
+    assert key() == keys[0]
+
+
 DAMAGE: dict[str, Callable[[Path], object]] = {
     "a flipped bit": lambda entry: flip(entry.with_suffix(".values.npy")),
     "a cut array": lambda entry: os.truncate(entry.with_suffix(".values.npy"), 100),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import re
 import shutil
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 
 from tests.datasets.conftest import csi_har, espectre, recording, stability, wiper81
 from wifi_densepose_temporal.datasets import Manifest, Recording, check_leakage, make_folds, make_split, open_dataset
+from wifi_densepose_temporal.datasets.recording import in_time
 from wifi_densepose_temporal.datasets.split import Split
 from wifi_densepose_temporal.errors import ConfigError, LeakageError
 
@@ -82,6 +84,27 @@ def test_the_rest_is_what_neither_training_nor_another_test_has(tmp_path: Path) 
     assert {r.person for r in split.tests["empty"]} == {"empty1"}
     assert "3 recordings" not in split.words
     assert "Test others: 6 recordings of person p03, p04, p05" in split.words
+
+
+def test_starts_are_in_order_of_their_numbers(files: list[Path]) -> None:
+    """A manifest made by hand has 2 and 10: the last one validates, which is 10."""
+    starts = ("2", "10", "9", "100")
+    manifest = Manifest(files[0].parent, tuple(recording(f, start=s) for f, s in zip(files[2:], starts, strict=False)))
+    split = make_split(manifest, held_out="recording", train="all", tests={}, validation_fraction=0.5)
+    assert {one.start for one in split.validation} == {"10", "100"}
+
+
+def test_where_starts_are_alike_names_are_in_order_of_their_numbers(files: list[Path]) -> None:
+    ordered = in_time([dataclasses.replace(recording(files[0]), name=name) for name in ("r10.csv", "r9.csv")])
+    assert [one.name for one in ordered] == ["r9.csv", "r10.csv"]
+
+
+@pytest.mark.parametrize("held_out", ["person", "session", "room"])
+def test_values_that_differ_by_case_alone_are_refused(files: list[Path], held_out: Any) -> None:
+    known, asked = recording(files[2], **{held_out: "P1"}), recording(files[3], **{held_out: "p1"})
+    with pytest.raises(LeakageError, match=f"have one {held_out} but for upper and lower case, 'p1'"):
+        check_leakage({"gallery": [known], "probe": [asked]}, held_out)
+    check_leakage({"gallery": [known, asked]}, held_out)
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,11 @@ from typing import Annotated
 
 import typer
 
-from wifi_densepose_temporal.cli.output import JsonOption, print_json, print_line, print_table
+from wifi_densepose_temporal.cli.output import JsonOption, note, print_json, print_line, print_table
 from wifi_densepose_temporal.datasets import Manifest, Recording, open_dataset, write_manifest
 from wifi_densepose_temporal.datasets.labelled import read_labels
+from wifi_densepose_temporal.datasets.layouts import known_layout
+from wifi_densepose_temporal.datasets.manifest import MANIFEST_NAME
 
 COUNTED = ("person", "session", "room", "label")
 UNKNOWN = "not known"
@@ -31,10 +33,13 @@ def manifest(
     Paths in a manifest are relative to it, and stay below its folder. No capture is opened; files of labels are, so
     that one that cannot be used is told here.
     """
-    dataset = open_dataset(folder)
+    dataset = read_recordings(folder)
     counts = count(dataset)
     if output is not None:
         write_manifest(output, dataset)
+    beside = folder / MANIFEST_NAME
+    if folder.is_dir() and beside.exists() and (output is None or output.resolve() != beside.resolve()):
+        note(f"{beside} is what the other commands read; -o {beside} writes it anew")
     if as_json:
         written = None if output is None else str(output)
         print_json(
@@ -46,6 +51,16 @@ def manifest(
         print_table(values.items(), (name, "recordings"), words=(name,))
     if output is not None:
         print_line(f"manifest: {output}")
+
+
+def read_recordings(folder: Path) -> Manifest:
+    """As the names in a folder of a known layout tell them, since a manifest.csv in it may be older; else as listed.
+
+    Raises:
+        FileError, FormatError: as `open_dataset`.
+    """
+    found = known_layout(folder) if folder.is_dir() else None
+    return open_dataset(folder) if found is None else found
 
 
 def count(dataset: Manifest) -> dict[str, dict[str, int]]:

@@ -41,7 +41,7 @@ def read_npy(data: bytes, what: str = "the .npy file") -> NDArray[np.generic]:
     Raises:
         FormatError: no such array, or its header states another size than there are bytes.
     """
-    offset, kind, itemsize, shape = _header(data, what)
+    offset, kind, itemsize, shape = read_header(data, what)
     if kind == "O":
         raise FormatError(f"{what} holds pickled objects, which are never loaded; expected plain numbers")
     declared = math.prod(shape) * itemsize
@@ -57,7 +57,7 @@ def read_npy(data: bytes, what: str = "the .npy file") -> NDArray[np.generic]:
     return array
 
 
-def _header(data: bytes, what: str) -> tuple[int, str, int, tuple[int, ...]]:
+def read_header(data: bytes, what: str) -> tuple[int, str, int, tuple[int, ...]]:
     """Where the values begin, the dtype's kind, bytes a value, and the shape."""
     refused = FormatError(
         f"{what} has no header that NumPy writes; expected an array of numbers or text, the file is cut or damaged"

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from wifi_densepose_temporal.csi.amplitude_csv import MAX_COLUMNS, MAX_LINE_BYTES, MIN_COLUMNS, parse_line
 from wifi_densepose_temporal.csi.amplitude_npy import MAX_SUBCARRIERS
 from wifi_densepose_temporal.csi.detect import TEXT_HEAD_BYTES, detect
-from wifi_densepose_temporal.csi.npy import MAX_HEADER_BYTES, MAX_REASON, _header
+from wifi_densepose_temporal.csi.npy import MAX_HEADER_BYTES, MAX_REASON, read_header
 from wifi_densepose_temporal.errors import FileError, FormatError, MemoryLimitError
 
 BLOCK_PACKETS = 1 << 13
@@ -115,7 +115,7 @@ def _open_npy(path: Path, rate_hz: float) -> Blocks:
 def _mapped_rows(path: Path) -> NDArray[np.generic]:
     """The array of the file as [packets, subcarriers], mapped; its header is checked before NumPy parses it."""
     with path.open("rb") as file:
-        offset, _, itemsize, shape = _header(file.read(MAX_HEADER_BYTES + HEADER_START_BYTES), "the .npy file")
+        offset, _, itemsize, shape = read_header(file.read(MAX_HEADER_BYTES + HEADER_START_BYTES), "the .npy file")
     there, declared = path.stat().st_size - offset, math.prod(shape) * itemsize
     if there != declared:
         raise FormatError(

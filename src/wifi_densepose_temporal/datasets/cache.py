@@ -1,8 +1,9 @@
 """Frames that were made once, kept on disk: a folder of .npy files. Long ones are mapped back, not loaded.
 
-An entry is told by the bytes of the recording, the nominal rate, the chain's parameters and the compiled core that ran
-it, so that nothing has to be thrown away by hand. It is written file by file, each whole or not at all, the list of
-their digests last; an entry that is not what its list says is made again. Deleting the folder loses nothing but time.
+An entry is told by the bytes of the recording, the nominal rate, the chain's parameters and the code that read the
+file and ran the chain, compiled and in Python, so that nothing has to be thrown away by hand. It is written file by
+file, each whole or not at all, the list of their digests last; an entry that is not what its list says is made again.
+Deleting the folder loses nothing but time.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import json
 import logging
 import os
 from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +36,14 @@ ARRAYS = ("values", "times_s", "held", "packet_times_s", "positions")
 # Each mapped file keeps a descriptor open, of which a process has about a thousand: short arrays are loaded.
 MAPPED_FROM_BYTES = 4 * 1024 * 1024
 APPLICATION = "wifi-densepose-temporal"
+_HERE = Path(__file__).parent
+#: What the frames come from, beside csiread.
+CODE = (
+    Path(_core.__file__),
+    *sorted((_HERE.parent / "csi").glob("*.py")),
+    _HERE / "blocks.py",
+    _HERE / "frames.py",
+)
 
 
 class FeatureCache:
@@ -128,11 +138,12 @@ def entry_key(recording: Recording, config: FeatureConfig) -> str:
     Raises:
         FileError: the recording cannot be read.
     """
-    parts = [ENTRY_VERSION, recording.sha256, float(recording.rate_hz), config.to_words(), _core_sha256()]
+    parts = [ENTRY_VERSION, recording.sha256, float(recording.rate_hz), config.to_words(), *made_by()]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
 @cache
-def _core_sha256() -> str:
-    """Digest of the compiled core, whose arithmetic the frames are."""
-    return hashlib.sha256(Path(_core.__file__).read_bytes()).hexdigest()
+def made_by() -> tuple[str, ...]:
+    """Versions and digests of what turns a file into frames: the readers, csiread, and the compiled core."""
+    versions = (version(APPLICATION), version("csiread"))
+    return (*versions, *(hashlib.sha256(file.read_bytes()).hexdigest() for file in CODE))

@@ -18,9 +18,10 @@ from pathlib import Path
 
 from wifi_densepose_temporal.csi.clock import DEFAULT_RATE_HZ
 from wifi_densepose_temporal.datasets.manifest import MAX_RECORDINGS, Manifest, place
-from wifi_densepose_temporal.datasets.recording import Recording
+from wifi_densepose_temporal.datasets.recording import Recording, in_time, padded
 from wifi_densepose_temporal.errors import FileError, FormatError
 
+START_DIGITS = 6  # of a number in a start
 STABILITY_RATE_HZ = 100.0  # stated by its authors
 _STABILITY = re.compile(r"(D\d{1,6})/(e\d{1,6}_(?:rx_tx|tx_rx))-x\.npy", re.ASCII)
 _HAR = re.compile(r"([^/]+)/user_(\d{1,6})_sample_(\d{1,6})\.csv", re.ASCII)
@@ -35,11 +36,7 @@ def recognise(folder: Path) -> Manifest:
         FileError: the folder cannot be listed.
         FormatError: the names are those of no layout, or of two.
     """
-    root = folder.resolve()
-    try:
-        found = {name: made for name, layout in LAYOUTS.items() if (made := layout(root)) is not None}
-    except OSError as error:
-        raise FileError(f"cannot list {folder}: {error.strerror or error}; check its permissions") from None
+    found = _found(folder)
     if len(found) != 1:
         has = f"files of {' and '.join(found)}" if found else "no manifest.csv and no file of a known layout"
         raise FormatError(
@@ -47,6 +44,17 @@ def recognise(folder: Path) -> Manifest:
             "give the folder that holds one data set"
         )
     return next(iter(found.values()))
+
+
+def known_layout(folder: Path) -> Manifest | None:
+    """As `recognise`; None where the names are those of no layout, or of two.
+
+    Raises:
+        FileError: the folder cannot be listed.
+        FormatError: a name of the layout is no file in the folder.
+    """
+    found = _found(folder)
+    return next(iter(found.values())) if len(found) == 1 else None
 
 
 def esp32_stability(root: Path) -> Manifest | None:
@@ -64,7 +72,7 @@ def esp32_stability(root: Path) -> Manifest | None:
                 person="1",
                 session=session,
                 room="1",
-                start=_sortable(f"{session}/{exercise}"),
+                start=padded(f"{session}/{exercise}", START_DIGITS),
                 rate_hz=STABILITY_RATE_HZ,
             )
         )
@@ -77,7 +85,7 @@ def csi_har(root: Path) -> Manifest | None:
     for match in _named(root, "*/user_*_sample_*.csv", _HAR):
         activity, person, number = match.groups()
         recordings.append(
-            _whole(root, match[0], label=activity, person=person, session=person, start=_sortable(number))
+            _whole(root, match[0], label=activity, person=person, session=person, start=padded(number, START_DIGITS))
         )
     return _in_order(root, recordings)
 
@@ -87,7 +95,7 @@ def wiper81(root: Path) -> Manifest | None:
     recordings = []
     for match in _named(root, "*.npz", _WIPER):
         person, session = match.groups()
-        start = _sortable(f"{person}_{session}")
+        start = padded(f"{person}_{session}", START_DIGITS)
         recordings.append(_whole(root, match[0], label=person, person=person, session=session, room="1", start=start))
     return _in_order(root, recordings)
 
@@ -103,6 +111,14 @@ def espectre(root: Path) -> Manifest | None:
 
 
 LAYOUTS = {"esp32-stability": esp32_stability, "csi-har": csi_har, "wiper81": wiper81, "espectre": espectre}
+
+
+def _found(folder: Path) -> dict[str, Manifest]:
+    root = folder.resolve()
+    try:
+        return {name: made for name, layout in LAYOUTS.items() if (made := layout(root)) is not None}
+    except OSError as error:
+        raise FileError(f"cannot list {folder}: {error.strerror or error}; check its permissions") from None
 
 
 def _named(root: Path, pattern: str, name: re.Pattern[str]) -> Iterator[re.Match[str]]:
@@ -129,10 +145,4 @@ def _whole(
 
 
 def _in_order(root: Path, recordings: list[Recording]) -> Manifest | None:
-    ordered = sorted(recordings, key=lambda recording: (recording.start, recording.name))
-    return Manifest(root, tuple(ordered)) if ordered else None
-
-
-def _sortable(text: str) -> str:
-    """The text with its numbers padded, so that e2 comes before e10."""
-    return re.sub(r"\d+", lambda number: number[0].zfill(6), text)
+    return Manifest(root, tuple(in_time(recordings))) if recordings else None

@@ -7,7 +7,9 @@ frames with their labels. Nothing is guessed: a property that is not known is th
 from __future__ import annotations
 
 import hashlib
+import re
 import unicodedata
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -39,7 +41,7 @@ class Recording:
         person: who; people of one data set that have one text are one person.
         session: which visit or day; without a break in between.
         room: where.
-        start: orders the recordings of a data set in time, as text: numbers in it are padded with zeros.
+        start: orders the recordings of a data set in time (`in_time`); any text whose numbers grow with time.
         rate_hz: packets a second, for a file without a clock.
 
     Raises:
@@ -91,6 +93,16 @@ class Recording:
             return _digest(self.path, status.st_size, status.st_mtime_ns)
         except OSError as error:
             raise FileError(f"cannot read {self.path}: {error.strerror or error}; check the path") from None
+
+
+def in_time(recordings: Iterable[Recording]) -> list[Recording]:
+    """Recordings in the order of their starts, of one start in that of their names; 2 comes before 10 in both."""
+    return sorted(recordings, key=lambda one: (padded(one.start, MAX_TEXT), padded(one.name, MAX_NAME)))
+
+
+def padded(text: str, digits: int) -> str:
+    """The text with zeros before its numbers, so that in the order of texts e2 comes before e10."""
+    return re.sub("[0-9]+", lambda number: number[0].zfill(digits), text)
 
 
 @lru_cache(maxsize=1 << 16)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from wifi_densepose_temporal.datasets.manifest import Manifest, Selector, listed, selector_text
-from wifi_densepose_temporal.datasets.recording import HELD_OUT, HeldOut, Recording
+from wifi_densepose_temporal.datasets.recording import HELD_OUT, HeldOut, Recording, in_time
 from wifi_densepose_temporal.errors import ConfigError, LeakageError
 
 logger = logging.getLogger(__name__)
@@ -129,7 +129,8 @@ def check_leakage(sides: Mapping[str, Sequence[Recording]], held_out: HeldOut) -
             could be any.
 
     Raises:
-        LeakageError: one file on two sides, under one name or two; a copy of it; or a value of `held_out`.
+        LeakageError: one file on two sides, under one name or two; a copy of it; or a value of `held_out`, also where
+            it is written once in upper and once in lower case.
         ConfigError: a `held_out` that is none of `HELD_OUT`.
         FileError: a file cannot be read.
     """
@@ -146,6 +147,8 @@ def check_leakage(sides: Mapping[str, Sequence[Recording]], held_out: HeldOut) -
                     f"state it in the manifest, or hold out another of {', '.join(HELD_OUT)}"
                 )
     _refuse_shared(sides, lambda recording: recording.value(held_out), f"have the same {held_out}, {{!r}}")
+    alike = f"have one {held_out} but for upper and lower case, {{!r}} (write it alike, or give two names)"
+    _refuse_shared(sides, lambda recording: recording.value(held_out).casefold(), alike)
 
 
 def _check_held_out(name: str) -> None:
@@ -204,8 +207,7 @@ def _validation(
     _check_held_out(by)
     if not 0 <= fraction < 1:
         raise ConfigError(f"validation_fraction is {fraction}; expected 0 up to, not including, 1")
-    in_time = sorted(learning, key=lambda recording: (recording.start, recording.name))
-    values = list(dict.fromkeys(recording.value(by) for recording in in_time))
+    values = list(dict.fromkeys(recording.value(by) for recording in in_time(learning)))
     count = math.ceil(round(fraction * len(values), 9))  # 0.1 of 30 is 3, and 3.0000000000000004 in floating point
     if count == len(values):
         raise ConfigError(
