@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
 from wifi_densepose_temporal import TemporalHeadConfig, read_capture
-from wifi_densepose_temporal.evaluation.identity import _cut, embed_windows
+from wifi_densepose_temporal.evaluation.identity import cut, embed_windows
 from wifi_densepose_temporal.models import load_model
 from wifi_densepose_temporal.training import network as module
 from wifi_densepose_temporal.training.network import NetworkSizes, TemporalNetwork
@@ -62,7 +62,7 @@ def measure(quick: bool) -> Result:
 
     data = resources.files("wifi_densepose_temporal") / "data" / "wiper81_p01_A.npz"
     with resources.as_file(data) as path:
-        window = _cut(read_capture(path), 0, PACKETS)
+        window = cut(read_capture(path), slice(0, PACKETS))
     model = load_model("reid")
     cases = {
         "sparse": Case(lambda: step(sparse)),

@@ -32,7 +32,7 @@ def decided(model: TemporalModel, times_s: NDArray[np.float64], amplitude: NDArr
     """The decision at each packet."""
     made = decide(model, chained(times_s, amplitude), times_s, np.full(len(times_s), "walk"), Windowing())
     assert made.packets is not None
-    return made.packets
+    return np.array([*model.labels, NO_DECISION])[made.packets]
 
 
 def live(model: TemporalModel, times_s: NDArray[np.float64], amplitude: NDArray[np.float32]) -> list[str]:
@@ -177,4 +177,5 @@ def test_a_long_recording_is_decided_as_it_streams() -> None:
     made: Decisions = decide(MODEL, frames, times_s, np.full(3000, "sit"), Windowing())
     assert made.packets is not None
     at = frames_at_packets(frames, times_s)
-    assert made.packets[at >= 0].tolist() == MODEL.predict(frames.values).labels[at[at >= 0]].tolist()
+    assert made.packets[at >= 0].tolist() == MODEL.predict(frames.values).logits.argmax(axis=1)[at[at >= 0]].tolist()
+    assert set(made.packets[at < 0].tolist()) == {-1}

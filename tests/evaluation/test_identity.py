@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 from itertools import pairwise
 from pathlib import Path
@@ -18,7 +19,7 @@ from wifi_densepose_temporal.datasets import Manifest, Recording
 from wifi_densepose_temporal.errors import LeakageError, MemoryLimitError
 from wifi_densepose_temporal.evaluation import Scores, embed_windows, evaluate_identity, identity, score
 from wifi_densepose_temporal.evaluation.bootstrap import draw_counts
-from wifi_densepose_temporal.evaluation.identity import evaluate_within
+from wifi_densepose_temporal.evaluation.identity import cut, evaluate_within, gallery_and_probe
 
 MODEL = make_model()
 
@@ -145,6 +146,18 @@ def test_a_window_is_embedded_as_if_nothing_had_come_before_it() -> None:
     assert windows.unavailable == 0
 
 
+def test_the_receive_chain_is_chosen_once_for_all_windows() -> None:
+    """Chain 1 has most packets of the recording, chain 0 most of its first stretch, and another room to see."""
+    chain = np.array([0, 0, 1] * 40 + [1] * 160, np.int16)
+    amplitude = np.where((chain == 0)[:, np.newaxis], wander(280, 2), wander(280, 1))
+    mixed = dataclasses.replace(capture_of(amplitude), chain=chain)
+    alone = cut(capture_of(amplitude), chain == 1)
+    windows, expected = embed_windows(MODEL, mixed, 40), embed_windows(MODEL, alone, 40)
+    assert windows.embedding.shape == (5, MODEL.embedding_dim)
+    np.testing.assert_array_equal(windows.embedding, expected.embedding)
+    np.testing.assert_array_equal(windows.start_s, alone.timestamps[::40])
+
+
 def test_without_a_length_the_recording_is_one_window() -> None:
     capture = capture_of(wander(370, 1))
     windows = embed_windows(MODEL, capture, None)
@@ -188,6 +201,15 @@ def test_recordings_of_both_sides_are_cut_embedded_and_compared(tmp_path: Path) 
     assert result.scores.cmc.tolist() == expected.cmc.tolist()
     assert result.scores.auc is not None
     assert result.scores.auc > 0.6  # a person's two recordings start alike
+
+
+def test_the_first_session_is_known_and_the_second_is_asked_for_numbers_counting_by_value(tmp_path: Path) -> None:
+    recordings = write_persons(tmp_path, ["ann", "bo"], sessions=("A", "B", "C")).recordings
+    starts = {"A": "visit 10", "B": "visit 9", "C": "visit 100"}
+    placed = [dataclasses.replace(one, start=starts[one.session]) for one in recordings]
+    known, asked = gallery_and_probe(placed)
+    assert {one.session for one in known} == {"B"}
+    assert {one.session for one in asked} == {"A"}
 
 
 def test_windows_are_looked_for_among_others_of_their_recording(tmp_path: Path) -> None:

@@ -137,8 +137,11 @@ def score_recording(
     made = decide(model, labelled.frames, labelled.packet_times_s, labels, windowing, whole)
     right = undecided = None
     if made.packets is not None:
-        right = int(np.count_nonzero(made.packets == labels))
-        undecided = int(np.count_nonzero(made.packets == NO_DECISION))
+        right = sum(
+            int(np.count_nonzero((made.packets == number) & (labels == name)))
+            for number, name in enumerate(model.labels)
+        )
+        undecided = int(np.count_nonzero(made.packets < 0))
     return ScoredRecording(recording, whole, made.truth, made.decided, len(labels), right, undecided)
 
 

@@ -69,8 +69,9 @@ class Decisions:
     """[W] label of each window."""
     decided: Labels
     """[W] the model's decision at the window's last packet."""
-    packets: Labels | None
-    """[N] the decision at each packet; None where decisions were made at the ends of windows only."""
+    packets: NDArray[np.int32] | None
+    """[N] number of the class decided at each packet, -1 where there is no decision yet; None where decisions were made
+    at the ends of windows only."""
 
 
 def frames_at_packets(frames: Frames, packet_times_s: NDArray[np.float64]) -> NDArray[np.intp]:
@@ -106,6 +107,9 @@ def decide(
 ) -> Decisions:
     """Runs a recording through the model and compares.
 
+    Memory grows with the recording: the stream's caches take every frame (`Stream.nbytes`, of a capacity of T frames),
+    for a decision may look back to the first one; what is kept of a decision is 4 bytes a frame and a packet.
+
     Args:
         model: takes frames of this length.
         frames: of the recording, made by the model's feature chain.
@@ -126,11 +130,11 @@ def decide(
     if windowing.context_s is not None:
         decided = [decide_from_context(model, frames, frame, windowing.context_s) for frame in last]
         return Decisions(truth, _as_labels(decided), None)
-    of_frames = np.empty(len(frames.values) + 1, np.asarray(model.labels).dtype)
-    of_frames[-1] = NO_DECISION  # at -1, no frame yet
+    of_frames = np.full(len(frames.values) + 1, -1, np.int32)  # at -1: no frame yet
     for frame, now in enumerate(run(model, frames.values)):
-        of_frames[frame] = now.labels
-    return Decisions(truth, of_frames[last], of_frames[newest])
+        of_frames[frame] = now.logits.argmax()
+    names = np.array([*model.labels, NO_DECISION])
+    return Decisions(truth, names[of_frames[last]], of_frames[newest])
 
 
 def windows_of(packet_labels: Labels, windowing: Windowing, whole: bool) -> tuple[Labels, NDArray[np.intp]]:

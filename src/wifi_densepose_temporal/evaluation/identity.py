@@ -23,10 +23,12 @@ from numpy.typing import NDArray
 
 from wifi_densepose_temporal.config import as_int
 from wifi_densepose_temporal.csi import Capture, extract
+from wifi_densepose_temporal.csi.majority import main_chain
 from wifi_densepose_temporal.datasets import Recording, check_leakage, packets_of
+from wifi_densepose_temporal.datasets.recording import in_time
 from wifi_densepose_temporal.errors import ConfigError, FormatError, MemoryLimitError
 from wifi_densepose_temporal.evaluation.bootstrap import Interval, draw_counts, interval, ratio_interval
-from wifi_densepose_temporal.evaluation.decisions import run
+from wifi_densepose_temporal.evaluation.decisions import SOURCE
 from wifi_densepose_temporal.evaluation.scikit import metrics
 from wifi_densepose_temporal.model import TemporalModel
 from wifi_densepose_temporal.timeline import feature_config
@@ -189,14 +191,14 @@ def gallery_and_probe(recordings: Sequence[Recording]) -> tuple[tuple[Recording,
     Raises:
         ConfigError: there is one session only, or none that is known.
     """
-    in_time = sorted(recordings, key=lambda one: (one.start, one.name))
-    sessions = [name for name in dict.fromkeys(one.session for one in in_time) if name]
+    ordered = in_time(recordings)
+    sessions = [name for name in dict.fromkeys(one.session for one in ordered) if name]
     if len(sessions) < 2:
         raise ConfigError(
             f"the recordings have {len(sessions)} sessions; expected two, to look for the persons of one in the other: "
             "choose gallery and probe (--gallery and --probe)"
         )
-    known, asked = (tuple(one for one in in_time if one.session == name) for name in sessions[:2])
+    known, asked = (tuple(one for one in ordered if one.session == name) for name in sessions[:2])
     return known, asked
 
 
@@ -226,6 +228,8 @@ def embed_recordings(
 def embed_windows(model: TemporalModel, capture: Capture, packets: int | None) -> WindowEmbeddings:
     """The embedding of each window of a recording, each made as if nothing had come before it.
 
+    Where a packet holds a single receive chain, windows are of the packets of the recording's most frequent one.
+
     Args:
         model: gives the embeddings.
         capture: the recording.
@@ -235,19 +239,18 @@ def embed_windows(model: TemporalModel, capture: Capture, packets: int | None) -
         ConfigError: packets is below 1, or the model's feature chain does not fit the capture.
         NonFiniteError: a frame that the model refuses.
     """
+    if capture.chain is not None and capture.chain.size:  # one chain for all windows: each sees the room its own way
+        capture = cut(capture, main_chain(capture.chain))
     size = len(capture) if packets is None else as_int("window", packets, least=1)
     config = feature_config(model)[0]
     rows, starts, unavailable = [], [], 0
     for start in range(0, len(capture) - size + 1, size):
-        frames = extract(_cut(capture, start, start + size), config)
-        embedding = None
-        for now in run(model, frames.values):
-            embedding = now.embedding
-        if embedding is None:
-            unavailable += 1
-        else:
-            rows.append(embedding)
+        frames = extract(cut(capture, slice(start, start + size)), config)
+        if len(frames.values):
+            rows.append(model.predict(frames.values, SOURCE).embedding[-1].copy())  # and lets go of the rows before it
             starts.append(start)
+        else:
+            unavailable += 1
     first = np.asarray(starts, np.intp)
     return WindowEmbeddings(
         np.asarray(rows, np.float32).reshape(-1, model.embedding_dim),
@@ -257,11 +260,11 @@ def embed_windows(model: TemporalModel, capture: Capture, packets: int | None) -
     )
 
 
-def _cut(capture: Capture, start: int, end: int) -> Capture:
-    """Packets `start` to `end` of a capture, as views."""
+def cut(capture: Capture, which: slice | NDArray[np.bool_]) -> Capture:
+    """Some packets of a capture: a slice of them, as views, or those of a mask `[T]`."""
 
     def part(array: NDArray[np.generic] | None) -> NDArray[np.generic] | None:
-        return None if array is None else array[start:end]
+        return None if array is None else array[which]
 
     names = ("timestamps", "iq", "amplitude", "rssi", "chain")
     parts = {name: part(getattr(capture, name)) for name in names}
