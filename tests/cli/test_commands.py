@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import platform
 import shlex
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import time
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -95,10 +97,21 @@ def test_info_states_versions_and_extras(wdt: Wdt) -> None:
     assert document["wifi-densepose-temporal"] == wifi_densepose_temporal.__version__
     assert document["numpy"] == np.__version__
     assert document["python"] == platform.python_version()
-    assert set(document["extras"]) == {"plot", "train"}
+    extras = document["extras"]
+    assert set(extras) == {"plot", "evaluate", "train"}
+    assert extras["plot"] == {"matplotlib": version("matplotlib")}
+    assert extras["evaluate"]["scikit-learn"] == version("scikit-learn")
+    assert {"torch", "pydantic", "pytorch-metric-learning", "scikit-learn"} <= set(extras["train"])
     assert document["instruction_set_used"] in document["instruction_sets_built"]
     assert document["instruction_sets_built"][-1] == "scalar"
     assert np.__version__ in wdt("info").out
+
+
+def test_info_names_what_an_extra_lacks(wdt: Wdt, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "pydantic" else found(name))
+    assert wdt("info", "--json").document["extras"]["train"]["pydantic"] is None
+    assert "not installed: pydantic" in wdt("info").out
 
 
 def test_version_and_help(wdt: Wdt) -> None:

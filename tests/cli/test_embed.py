@@ -85,5 +85,14 @@ def test_a_window_without_a_measurement_is_said_to_be_left_out(wdt: Wdt, blob: P
         assert arrays["start_s"].tolist() == [0, 2]
 
 
+def test_an_output_that_is_an_input_is_refused(wdt: Wdt, blob: Path, tmp_path: Path) -> None:
+    np.save(tmp_path / "r.npy", wander(300, 1).T)
+    for given in (tmp_path / "r.npy", blob):
+        before = given.read_bytes()
+        line = wdt("embed", blob, STABILITY, tmp_path / "r.npy", "-o", tmp_path / "." / given.name).error_line()
+        assert "which is read" in line
+        assert given.read_bytes() == before
+
+
 def test_the_output_has_to_be_named(wdt: Wdt, blob: Path) -> None:
     assert wdt("embed", blob, ESP32).code == 2

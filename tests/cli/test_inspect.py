@@ -12,6 +12,7 @@ import pytest
 
 from tests.cli.conftest import Wdt, make_blob
 from wifi_densepose_temporal import FeatureConfig, WeightBlob, WeightBlobHeader, init_random_blob
+from wifi_densepose_temporal.models import shipped_models
 from wifi_densepose_temporal.rvne import Record
 from wifi_densepose_temporal.rvne.reference import REFERENCE_SHA256
 
@@ -52,6 +53,14 @@ def test_a_damaged_blob_is_refused_by_the_name_of_the_check(wdt: Wdt, tmp_path: 
 def test_a_missing_blob_is_one_line(wdt: Wdt, tmp_path: Path) -> None:
     wdt("inspect", tmp_path / "missing").error_line()
     wdt("inspect", tmp_path).error_line()
+
+
+def test_a_shipped_model_goes_by_its_name(wdt: Wdt) -> None:
+    for name, path in shipped_models().items():
+        document = wdt("inspect", name, "--json").document
+        assert document["file"] == path.name
+        assert document["model_sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert shipped_models()
 
 
 def test_the_reference_blob_is_described(wdt: Wdt, tmp_path: Path) -> None:

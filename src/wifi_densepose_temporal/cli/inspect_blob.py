@@ -9,7 +9,6 @@ import hashlib
 import re
 from collections.abc import Iterator
 from dataclasses import asdict
-from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
@@ -20,6 +19,7 @@ from wifi_densepose_temporal.cli.output import JsonOption, print_facts, print_js
 from wifi_densepose_temporal.errors import BlobError, TemporalError
 from wifi_densepose_temporal.files import read_whole
 from wifi_densepose_temporal.model import TemporalModel
+from wifi_densepose_temporal.models import find_model
 from wifi_densepose_temporal.rvne import Record, WeightBlobView, records
 from wifi_densepose_temporal.rvne.blob import MAX_BLOB_BYTES
 from wifi_densepose_temporal.rvne.records import read_class_labels, read_provenance
@@ -31,19 +31,20 @@ NUMBERED = {"norm": _core.NORMS, "kind": _core.POOLINGS, "activation": _core.ACT
 
 
 def inspect(
-    blob: Annotated[Path, typer.Argument(metavar="BLOB", help="An .rvne file.")],
+    blob: Annotated[str, typer.Argument(metavar="BLOB", help="A .rvne file, or the name of a shipped model.")],
     as_json: JsonOption = False,
 ) -> None:
     """Show what a blob holds and whether it is a model.
 
     Header, records, statistics of the weights, checksums, provenance, and what makes the model doubtful.
     """
-    content = read_whole(blob, MAX_BLOB_BYTES)
+    path = find_model(blob)
+    content = read_whole(path, MAX_BLOB_BYTES)
     try:
         view = WeightBlobView.parse(content)
     except BlobError as error:
-        raise type(error)(f"{blob}: failed check {failed_check(error)!r}: {error}") from None
-    document = describe(blob.name, content, view)
+        raise type(error)(f"{path}: failed check {failed_check(error)!r}: {error}") from None
+    document = describe(path.name, content, view)
     if as_json:
         print_json(document)
     else:

@@ -6,6 +6,8 @@ from typing import Any
 
 from wifi_densepose_temporal.errors import MissingExtraError
 
+NEEDED = ("sklearn",)  # modules
+
 
 def metrics() -> Any:
     """The module `sklearn.metrics`.
