@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -31,7 +32,7 @@ def as_cases(X: Cases, least: int = 1) -> list[Floats]:  # noqa: N803
     Raises:
         ShapeError: other axes, an empty one, too few cases, or cases of different channels.
         DtypeError: something else than real numbers.
-        NonFiniteError: NaN or infinity, also after rounding to float32.
+        NonFiniteError: NaN, infinity or a number beyond what a model takes, also after rounding to float32.
     """
     if isinstance(X, list | tuple):
         arrays = [_numbers(f"X[{i}]", case, 2) for i, case in enumerate(X)]
@@ -58,7 +59,7 @@ def as_classes(y: ArrayLike, cases: int) -> tuple[NDArray[Any], NDArray[np.int64
     """
     if y is None:
         raise ConfigError("this estimator requires y to be passed, but the target y is None; give each case a label")
-    labels = np.asarray(y)
+    labels = _without_objects(np.asarray(y))
     if labels.shape != (cases,):
         raise ShapeError(f"y has shape {labels.shape} for {cases} cases; expected one label a case, ({cases},)")
     if labels.dtype.kind == "f":
@@ -80,6 +81,14 @@ def digest(cases: Sequence[Floats], numbers: NDArray[np.int64]) -> str:
     for case, number in zip(cases, numbers.tolist(), strict=True):
         digest.update(np.asarray([number, *case.shape], "<i8").tobytes() + np.asarray(case, "<f4").tobytes())
     return digest.hexdigest()
+
+
+def _without_objects(labels: NDArray[Any]) -> NDArray[Any]:
+    """Whole numbers that came as objects, such as a table's column, as an array of them; anything else as it is."""
+    if labels.dtype != object or not all(isinstance(x, Integral) and not isinstance(x, bool) for x in labels.flat):
+        return labels
+    numbers = np.array(labels.tolist())
+    return numbers if numbers.dtype.kind in "iu" else labels  # some have more than 64 bits
 
 
 def _numbers(name: str, value: object, axes: int) -> Floats:

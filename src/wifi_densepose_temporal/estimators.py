@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
+from numbers import Integral
 from pathlib import Path
 from typing import Any, Self
 
@@ -33,8 +34,8 @@ try:
     from sklearn.utils.validation import check_is_fitted  # type: ignore[import-untyped]
 except ImportError as error:
     raise MissingExtraError(
-        f"the estimators need scikit-learn ({error}): pip install 'wifi-densepose-temporal[evaluate]', "
-        "or [train], which can fit them as well"
+        f"the estimators need scikit-learn ({error}): pip install '.[evaluate]' from a clone, "
+        "or '.[train]', which can fit them as well"
     ) from None
 
 #: Parameters that are `ModelSettings`' and `ScheduleSettings`' under the same names.
@@ -47,6 +48,9 @@ FRAME_AUGMENTATIONS = ("temporal_jitter", "drop_and_interpolate", "amplitude_sca
 
 #: A blob has at least two classes. An embedder's are never trained, and these names say so wherever they are shown.
 NO_CLASSES = ("untrained_0", "untrained_1")
+
+#: Of the embedding projection's sizes: a blob holds them in 16 bits.
+MAX_EMBEDDING = 2**16 - 1
 
 
 class _TemporalEstimator(BaseEstimator):  # type: ignore[misc]
@@ -155,9 +159,15 @@ class _TemporalEstimator(BaseEstimator):  # type: ignore[misc]
 
     def _seed(self) -> int:
         """The number given; or one drawn from a generator, or from nowhere, which the provenance then says."""
-        if isinstance(self.random_state, np.random.RandomState) or self.random_state is None:
-            return int(check_random_state(self.random_state).randint(2**30))  # below what as_int takes
-        return as_int("random_state", self.random_state, least=0)
+        given = self.random_state
+        if given is None or isinstance(given, np.random.RandomState):
+            return int(check_random_state(given).randint(2**31 - 1))
+        if isinstance(given, bool) or not isinstance(given, Integral) or not 0 <= given < 2**32:
+            raise ConfigError(
+                f"random_state is {given!r}; expected a whole number from 0 to {2**32 - 1}, a "
+                "numpy.random.RandomState, or None"
+            )
+        return int(given)
 
 
 class TemporalClassifier(ClassifierMixin, _TemporalEstimator):  # type: ignore[misc]
@@ -178,8 +188,8 @@ class TemporalClassifier(ClassifierMixin, _TemporalEstimator):  # type: ignore[m
         learning_rate: at its highest.
         weight_decay: of AdamW.
         batch_size: cases a step, or all of them where there are fewer.
-        random_state: of weights, draws and dropout. With a whole number, the same data give the same blob, on one
-            machine and with one number of threads.
+        random_state: of weights, draws and dropout. With a whole number, from 0 to 2^32 - 1, the same data give the
+            same blob, on one machine and with one number of threads.
 
     Attributes:
         classes_: `[C]`, sorted.
@@ -315,7 +325,7 @@ class TemporalEmbedder(TransformerMixin, _TemporalEstimator):  # type: ignore[mi
             MissingExtraError: PyTorch is not installed.
         """
         cases = as_cases(X, least=2)
-        augmentations = _suitable(self.augmentations, cases)
+        augmentations, embedding = _suitable(self.augmentations, cases), _projection(self.embedding)
         if y is not None:
             task, loss, numbers = "identity", "supervised_contrastive", _identities(y, len(cases))
         elif augmentations:
@@ -325,7 +335,7 @@ class TemporalEmbedder(TransformerMixin, _TemporalEstimator):  # type: ignore[mi
         # A case comes once in a step at most: two copies of it would be pushed apart, or be all too easily near.
         batch = {"windows": self._windows(cases, least=2), "augmentations": augmentations}
         losses = {"cross_entropy": 0.0, loss: 1.0}
-        blob = self._trained(cases, numbers, task, NO_CLASSES, batch, losses, embedding=self.embedding)
+        blob = self._trained(cases, numbers, task, NO_CLASSES, batch, losses, embedding=embedding)
         self.model_ = TemporalModel.from_bytes(blob)
         self.blob_, self.n_features_in_ = blob, cases[0].shape[1]
         return self
@@ -356,8 +366,20 @@ def _identities(y: ArrayLike, cases: int) -> NDArray[np.int64]:
     return numbers
 
 
-def _suitable(names: Sequence[str], cases: Sequence[Floats]) -> tuple[str, ...]:
+def _projection(sizes: object) -> tuple[int, ...]:
+    """The sizes of an embedder's projection, if a blob can hold them."""
+    if not isinstance(sizes, list | tuple) or len(sizes) > 2:
+        raise ConfigError(f"embedding is {sizes!r}; expected (), (E,) or (H, E), such as (32,)")
+    checked = tuple(as_int("a size in embedding", size, least=1) for size in sizes)
+    if max(checked, default=1) > MAX_EMBEDDING:
+        raise ConfigError(f"embedding is {sizes!r}; expected sizes of at most {MAX_EMBEDDING}")
+    return checked
+
+
+def _suitable(names: object, cases: Sequence[Floats]) -> tuple[str, ...]:
     """The augmentations, if they are some that frames can go through."""
+    if not isinstance(names, str | list | tuple):
+        raise ConfigError(f"augmentations is {names!r}; expected some of {', '.join(FRAME_AUGMENTATIONS)}, or ()")
     names = (names,) if isinstance(names, str) else tuple(names)
     for name in names:
         if name not in FRAME_AUGMENTATIONS:
@@ -372,5 +394,5 @@ def _require_training() -> None:
     if missing:
         raise MissingExtraError(
             f"fitting needs {', '.join(missing)}; install them with "
-            "pip install -c constraints.txt 'wifi-densepose-temporal[train]'"
+            "pip install -c constraints.txt '.[train]' from a clone"
         )
