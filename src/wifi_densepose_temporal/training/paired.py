@@ -29,7 +29,7 @@ from wifi_densepose_temporal.training.blob import to_network
 from wifi_densepose_temporal.training.network import Layer, TemporalNetwork
 from wifi_densepose_temporal.training.recipe import Run
 from wifi_densepose_temporal.training.settings import Settings
-from wifi_densepose_temporal.training.tracks import load_track, names_of
+from wifi_densepose_temporal.training.tracks import Names, load_track
 
 Floats = NDArray[np.float64]
 
@@ -101,7 +101,8 @@ def deployed_packets(settings: Settings) -> int:
 
 def cut(settings: Settings, recordings: Sequence[Recording], cache: FeatureCache | None) -> Held:
     """The windows of recordings, without those before which there is no measurement; at most about `MAX_WINDOWS`."""
-    names, size = names_of(recordings, settings.chain, cache), deployed_packets(settings)
+    names = Names((), tuple(sorted({recording.person for recording in recordings})))  # labels are not asked for
+    size = deployed_packets(settings)
     held = Held([], [], [], [])
     for number, recording in enumerate(recordings):
         track = load_track(recording, names, settings.chain, cache)

@@ -1,15 +1,19 @@
-"""Recordings as training takes them: packets with a number for each class and person, and the features' scale."""
+"""Recordings as training takes them: packets with a number for each class and person, and the features' scale.
+
+Training draws windows of packets, so packets are whole in memory: a recording beyond what `csi.limits` allows is
+refused here, though evaluation would stream it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from wifi_densepose_temporal.csi import FeatureConfig
-from wifi_densepose_temporal.csi.bands import usable_subcarriers
+from wifi_densepose_temporal.csi.bands import Subcarriers, usable_subcarriers
 from wifi_densepose_temporal.csi.majority import main_chain
 from wifi_densepose_temporal.datasets import FeatureCache, Recording, labelled_frames, packets_of
 from wifi_densepose_temporal.errors import FormatError, ShapeError
@@ -20,6 +24,8 @@ from wifi_densepose_temporal.training.losses import NO_LABEL
 #: A feature that never changes is not divided by nothing.
 LEAST_SPREAD = 1e-4
 
+Floats = NDArray[np.float32]
+
 
 @dataclass(frozen=True)
 class Names:
@@ -29,69 +35,145 @@ class Names:
     people: tuple[str, ...]
 
 
+@dataclass(frozen=True, eq=False)
+class Learning:
+    """What there is to learn from.
+
+    Attributes:
+        names: of labels and people on both sides.
+        train, validation: tracks.
+        scale: as `feature_scale`, of the training side alone.
+    """
+
+    names: Names
+    train: list[Track]
+    validation: list[Track]
+    scale: tuple[Floats, Floats]
+
+
+def load(
+    train: Sequence[Recording], validation: Sequence[Recording], chain: FeatureConfig, cache: FeatureCache | None
+) -> Learning:
+    """All that training takes of a split; each recording is read once.
+
+    Raises:
+        FileError, FormatError, MemoryLimitError, ConfigError: as `load_track`.
+        ShapeError: as `load_tracks`.
+    """
+    learned, watched = ([_read(recording, chain, cache) for recording in side] for side in (train, validation))
+    names = _names((label for one in (*learned, *watched) for label in one.labels), (*train, *validation))
+    tracks, checked = ([_track(one, names) for one in side] for side in (learned, watched))
+    _require_one_shape(tracks)
+    _require_one_shape(checked)
+    return Learning(names, tracks, checked, _scale((one.moments for one in learned), chain.input_dim))
+
+
 def names_of(recordings: Sequence[Recording], chain: FeatureConfig, cache: FeatureCache | None) -> Names:
     """All labels and people of some recordings, sorted."""
     labels: set[str] = set()
     for recording in recordings:
         found = labelled_frames(recording, chain, cache).packet_labels
-        labels |= set() if found is None else set(found.tolist())
-    return Names(tuple(sorted(labels)), tuple(sorted({recording.person for recording in recordings})))
+        labels |= set() if found is None else set(np.unique(found).tolist())
+    return _names(labels, recordings)
 
 
 def load_track(recording: Recording, names: Names, chain: FeatureConfig, cache: FeatureCache | None) -> Track:
     """A recording's packets; those of the most frequent receive chain where packets hold one each, as `extract` takes.
 
     Raises:
-        FileError, FormatError, MemoryLimitError, ConfigError: it cannot be read, or makes no frames.
+        FileError, FormatError, ConfigError: it cannot be read, or makes no frames.
+        MemoryLimitError: it is longer than `csi.limits` allows.
     """
-    capture, labelled = packets_of(recording), labelled_frames(recording, chain, cache)
-    values = capture.amplitude if capture.iq is None else capture.iq
-    numbers = {label: number for number, label in enumerate(names.labels)}
-    classes = np.full(len(capture), NO_LABEL)
-    if labelled.packet_labels is not None:
-        classes = np.array([numbers.get(label, NO_LABEL) for label in labelled.packet_labels.tolist()])
-    if len(classes) != len(capture):
-        raise FormatError(f"{recording.name}: {len(classes)} labels for {len(capture)} packets")
-    mine = main_chain(capture.chain) if capture.chain is not None else np.ones(len(capture), bool)
-    index = usable_subcarriers(capture)
-    packets = Packets(capture.timestamps[mine], values[mine], classes[mine])
-    subcarriers = values.shape[2] if index is None else index
-    return Track(recording.name, packets, subcarriers, names.people.index(recording.person))
+    return _track(_read(recording, chain, cache), names)
 
 
 def load_tracks(
-    recordings: Sequence[Recording],
-    names: Names,
-    chain: FeatureConfig,
-    cache: FeatureCache | None,
-    advance: Callable[[], object] = lambda: None,
+    recordings: Sequence[Recording], names: Names, chain: FeatureConfig, cache: FeatureCache | None
 ) -> list[Track]:
     """As `load_track`, of all.
 
     Raises:
         ShapeError: the recordings do not have one number of antennas and subcarriers.
     """
-    tracks = []
-    for recording in recordings:
-        tracks.append(load_track(recording, names, chain, cache))
-        advance()
-    shapes = {track.packets.values.shape[1:] for track in tracks}
-    if len(shapes) > 1:
-        raise ShapeError(f"recordings of {sorted(shapes)} antennas and subcarriers; one model takes one kind")
+    tracks = [load_track(recording, names, chain, cache) for recording in recordings]
+    _require_one_shape(tracks)
     return tracks
 
 
 def feature_scale(
     recordings: Sequence[Recording], chain: FeatureConfig, cache: FeatureCache | None
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+) -> tuple[Floats, Floats]:
     """Mean and 1 / standard deviation `[F]` of the features over all frames of the training recordings.
 
     They are constants of the model, taken from training recordings alone; a test recording is scaled by them.
     """
-    count, total, squares = 0, np.zeros(chain.input_dim), np.zeros(chain.input_dim)
-    for recording in recordings:
-        values = labelled_frames(recording, chain, cache).frames.values.astype(np.float64)
-        count, total, squares = count + len(values), total + values.sum(0), squares + (values**2).sum(0)
+    frames = (labelled_frames(recording, chain, cache).frames.values for recording in recordings)
+    return _scale(map(_moments, frames), chain.input_dim)
+
+
+# ----------------------------------------------------------------------------------------------- one recording
+
+Moments = tuple[int, NDArray[np.float64], NDArray[np.float64]]
+
+
+@dataclass(frozen=True, eq=False)
+class _Read:
+    """A recording before its labels and its person have numbers: packets are labelled with places in `labels`."""
+
+    recording: Recording
+    packets: Packets
+    labels: tuple[str, ...]
+    subcarriers: Subcarriers
+    moments: Moments
+
+
+def _read(recording: Recording, chain: FeatureConfig, cache: FeatureCache | None) -> _Read:
+    capture, labelled = packets_of(recording), labelled_frames(recording, chain, cache)
+    labels, classes = np.empty(0, np.str_), np.full(len(capture), NO_LABEL)
+    if labelled.packet_labels is not None:
+        labels, classes = np.unique(labelled.packet_labels, return_inverse=True)
+    if len(classes) != len(capture):
+        raise FormatError(f"{recording.name}: {len(classes)} labels for {len(capture)} packets")
+    values = capture.amplitude if capture.iq is None else capture.iq
+    mine = main_chain(capture.chain) if capture.chain is not None else np.ones(len(capture), bool)
+    index = usable_subcarriers(capture)
+    return _Read(
+        recording,
+        Packets(capture.timestamps[mine], values[mine], classes[mine]),
+        tuple(labels.tolist()),
+        values.shape[2] if index is None else index,
+        _moments(labelled.frames.values),
+    )
+
+
+def _track(one: _Read, names: Names) -> Track:
+    numbers = {label: number for number, label in enumerate(names.labels)}
+    # The last one is for packets of class -1.
+    table = np.array([*(numbers.get(label, NO_LABEL) for label in one.labels), NO_LABEL])
+    packets = Packets(one.packets.times_s, one.packets.values, table[one.packets.labels])
+    return Track(one.recording.name, packets, one.subcarriers, names.people.index(one.recording.person))
+
+
+def _names(labels: Iterable[str], recordings: Sequence[Recording]) -> Names:
+    return Names(tuple(sorted(set(labels))), tuple(sorted({recording.person for recording in recordings})))
+
+
+def _moments(frames: Floats) -> Moments:
+    """Count, sum and sum of squares `[F]` of frames `[T, F]`."""
+    values = frames.astype(np.float64)
+    return len(values), values.sum(0), (values**2).sum(0)
+
+
+def _scale(moments: Iterable[Moments], features: int) -> tuple[Floats, Floats]:
+    count, total, squares = 0, np.zeros(features), np.zeros(features)
+    for length, sums, of_squares in moments:
+        count, total, squares = count + length, total + sums, squares + of_squares
     mean = total / count
     spread = np.sqrt(np.maximum(squares / count - mean**2, LEAST_SPREAD**2))
     return mean.astype(np.float32), (1 / spread).astype(np.float32)
+
+
+def _require_one_shape(tracks: Sequence[Track]) -> None:
+    shapes = {track.packets.values.shape[1:] for track in tracks}
+    if len(shapes) > 1:
+        raise ShapeError(f"recordings of {sorted(shapes)} antennas and subcarriers; one model takes one kind")
