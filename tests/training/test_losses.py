@@ -75,6 +75,15 @@ def test_supervised_contrastive_equals_its_formula() -> None:
     assert float(losses.SupervisedContrastive()(z, identities)) == pytest.approx(np.mean(terms), rel=1e-4)
 
 
+def test_cross_entropy_without_a_label_is_nothing_to_learn_from() -> None:
+    logits = normal(2, 5, 3).requires_grad_()
+    loss = losses.frame_cross_entropy(logits, torch.full((2, 5), -1), 0.1)
+    loss.backward()
+    assert float(loss.detach()) == 0
+    assert logits.grad is not None
+    assert not logits.grad.any()
+
+
 def test_alignment_and_uniformity_equal_their_means() -> None:
     first, second = (functional.normalize(normal(5, 3, seed=seed), dim=-1) for seed in (0, 1))
     assert float(losses.alignment(first, second)) == pytest.approx(

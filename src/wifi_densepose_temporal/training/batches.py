@@ -8,8 +8,10 @@ Letters: B windows, T frames of the longest, F features.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -18,8 +20,9 @@ from torch import Tensor
 
 from wifi_densepose_temporal.csi import FeatureConfig
 from wifi_densepose_temporal.csi.bands import Subcarriers
-from wifi_densepose_temporal.csi.features import FeatureStream
-from wifi_densepose_temporal.errors import FormatError
+from wifi_densepose_temporal.csi.features import FeatureStream, join_frames
+from wifi_densepose_temporal.datasets.labelled import last_packets
+from wifi_densepose_temporal.errors import ConfigError, FormatError
 from wifi_densepose_temporal.training.augment import Packets, augment
 from wifi_densepose_temporal.training.losses import NO_LABEL
 from wifi_densepose_temporal.training.settings import BatchSettings
@@ -35,6 +38,15 @@ class Track:
     packets: Packets
     subcarriers: Subcarriers
     identity: int
+
+    @cached_property
+    def digest(self) -> str:
+        """sha256 of all that training takes of the recording."""
+        packets = self.packets
+        digest = hashlib.sha256(repr((packets.values.shape, packets.values.dtype.str, self.identity)).encode())
+        for array in (packets.times_s, packets.values, packets.labels, np.asarray(self.subcarriers)):
+            digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+        return digest.hexdigest()
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,17 +75,15 @@ class Batch:
 def frames_of(
     packets: Packets, subcarriers: Subcarriers, chain: FeatureConfig | None
 ) -> tuple[Floats, NDArray[np.int64]]:
-    """The frames `[T, F]` of a window, and the label `[T]` of the last packet that went into each.
+    """The frames `[T, F]` of a window, and the label `[T]` of the last packet before each one's end, as in evaluation.
 
     The chain is the one that runs on recordings and on the node. None: the packets `[T, 1, F]` are frames already.
     """
     if chain is None:
         return np.asarray(packets.values[:, 0], np.float32), packets.labels
     stream = FeatureStream(chain, packets.values.shape[1], subcarriers)
-    taken, last = stream.push(packets.times_s, packets.values), stream.flush()
-    times_s = np.concatenate([taken.times_s, last.times_s])
-    newest = np.searchsorted(packets.times_s, times_s) - 1
-    return np.concatenate([taken.values, last.values]), packets.labels[newest]
+    frames = join_frames([stream.push(packets.times_s, packets.values), stream.flush()])
+    return frames.values, packets.labels[last_packets(packets.times_s, frames.times_s)]
 
 
 class Sampler:
@@ -97,7 +107,8 @@ class Sampler:
 
         Args:
             step: its number.
-            share: (rank, processes): every process draws the same windows and makes frames of its own part.
+            share: (rank, processes): every process draws the same windows and makes frames of its own part;
+                with `settings.identities` that is whole people.
             view: another number augments the same windows in another way.
 
         Raises:
@@ -106,9 +117,8 @@ class Sampler:
         generator = np.random.default_rng((self.seed, step))
         chosen = _choose(self.tracks, self.settings, generator)
         numbers = generator.integers(0, 2**63, len(chosen))
-        rank, processes = share
-        mine = list(zip(chosen, numbers.tolist(), strict=True))[rank::processes]
-        return batch([self._window(track, number, view) for track, number in mine])
+        mine = _share([self.tracks[track].identity for track in chosen], share, self.settings.identities is not None)
+        return batch([self._window(chosen[place], int(numbers[place]), view) for place in mine])
 
     def _window(self, track: int, number: int, view: int) -> Window:
         copies = self.settings.copies
@@ -136,11 +146,17 @@ class Sampler:
 
 
 def majority_labels(labels: NDArray[np.int64], packets: int) -> NDArray[np.int64]:
-    """`[N]`: for each packet the most frequent label of the last `packets`, as a window that ends there is labelled."""
-    known = np.arange(labels.max(initial=0) + 1)
-    counts = np.cumsum(labels[:, None] == known, axis=0)
+    """`[N]`: for each packet the most frequent label of the last `packets`, as a window that ends there is labelled.
+
+    Of several it is the one that occurs last, as in `evaluation.decisions.majority_label`.
+    """
+    known, place = np.arange(labels.max(initial=0) + 1), np.arange(1, len(labels) + 1)[:, None]
+    is_it = labels[:, None] == known
+    counts = np.cumsum(is_it, axis=0)
     counts[packets:] -= counts[:-packets].copy()
-    return np.where(counts.any(axis=1), counts.argmax(axis=1), NO_LABEL)
+    latest = np.maximum.accumulate(np.where(is_it, place, 0), axis=0)
+    most = np.where(counts == counts.max(axis=1, keepdims=True), latest, 0).argmax(axis=1)
+    return np.where(counts.any(axis=1), most, NO_LABEL)
 
 
 @dataclass(frozen=True, eq=False)
@@ -168,6 +184,39 @@ def batch(windows: Sequence[Window]) -> Batch:
         torch.tensor([window.identity for window in windows]),
         torch.tensor([window.recording for window in windows]),
     )
+
+
+def check_shares(tracks: Sequence[Track], settings: BatchSettings, processes: int, people: int = 1) -> None:
+    """Whether every process gets its part of each step: a window; of a batch by identities, so many whole people.
+
+    Raises:
+        ConfigError: there are too many processes for that.
+    """
+    count, each, what = settings.windows, 1, "windows"
+    if settings.identities is not None:
+        count, each, what = min(settings.identities, len({track.identity for track in tracks})), people, "identities"
+    if processes > 1 and count < each * processes:
+        raise ConfigError(
+            f"{count} {what} a step for {processes} processes; expected at least {each} for each: start fewer "
+            f"processes, or raise batch.{what}"
+        )
+
+
+def _share(identities: Sequence[int], share: tuple[int, int], whole_people: bool) -> list[int]:
+    """Which of a step's windows are a process's: a block of them in the order of people, who are kept together.
+
+    Losses that compare windows need several of a person, from several recordings. Windows that were not drawn by
+    identities may all be one person's: there blocks are of equal size, and a person may be in two.
+    """
+    rank, processes = share
+    order = {identity: place for place, identity in enumerate(dict.fromkeys(identities))}
+    if whole_people:
+        mine = set(np.array_split(list(order), processes)[rank].tolist())
+        return [place for place, identity in enumerate(identities) if identity in mine]
+    if processes == 1:
+        return list(range(len(identities)))
+    by_person = sorted(range(len(identities)), key=lambda place: order[identities[place]])
+    return [int(place) for place in np.array_split(by_person, processes)[rank]]
 
 
 def _choose(tracks: Sequence[Track], settings: BatchSettings, generator: np.random.Generator) -> list[int]:

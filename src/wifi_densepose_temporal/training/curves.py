@@ -1,4 +1,4 @@
-"""The picture of a training: loss and validation of every run over its steps."""
+"""The picture of a training: loss, validation, and what a contrastive loss does, of every run over its steps."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from wifi_densepose_temporal.plot import save_figure
 from wifi_densepose_temporal.training.fit import History
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 
 def plot_curves(histories: Mapping[str, History], title: str, path: str | os.PathLike[str]) -> None:
-    """Draws loss, and validation where there is one.
+    """Draws loss, validation where there is one, and alignment and uniformity where a contrastive loss was trained.
 
     Args:
         histories: by the run's name.
@@ -28,8 +29,10 @@ def plot_curves(histories: Mapping[str, History], title: str, path: str | os.Pat
     """
 
     def draw(figure: Figure) -> None:
-        figure.set_size_inches(8, 5.5)
-        loss, score = figure.subplots(2, 1, sharex=True)
+        contrastive = any(history.alignments for history in histories.values())
+        figure.set_size_inches(8, 8 if contrastive else 5.5)
+        panels = figure.subplots(3 if contrastive else 2, 1, sharex=True)
+        loss, score = panels[:2]
         for name, history in histories.items():
             loss.plot(history.steps, history.losses, lw=0.9, label=name if len(histories) <= 6 else None)
             if history.scores:
@@ -37,11 +40,22 @@ def plot_curves(histories: Mapping[str, History], title: str, path: str | os.Pat
                 score.axvline(history.best_step, lw=0.4, color="#999999")
         loss.set_ylabel("training loss")
         score.set_ylabel("validation score")
-        score.set_xlabel("step")
+        panels[-1].set_xlabel("step")
         if not any(history.scores for history in histories.values()):
             score.text(0.5, 0.5, "no validation recordings", ha="center", transform=score.transAxes)
         if 0 < len(histories) <= 6:
             loss.legend(frameon=False, fontsize=8)
+        if contrastive:
+            _draw_views(panels[2], histories)
         figure.suptitle(title, size=10)
 
     save_figure(draw, path)
+
+
+def _draw_views(panel: Axes, histories: Mapping[str, History]) -> None:
+    """Alignment as lines, uniformity dashed: of embeddings that collapse both go to 0."""
+    for number, history in enumerate(histories.values()):
+        color = f"C{number % 10}"
+        panel.plot(history.steps[: len(history.alignments)], history.alignments, lw=0.9, color=color)
+        panel.plot(history.steps[: len(history.uniformities)], history.uniformities, lw=0.9, ls="--", color=color)
+    panel.set_ylabel("alignment (line)\nuniformity (dashed)")

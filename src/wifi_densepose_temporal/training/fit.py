@@ -2,14 +2,15 @@
 
 All randomness comes from the seed and the step's number, so that a run that was killed and goes on from its checkpoint
 ends with the same bits as one that was not. Under `torchrun`, processes share each step's windows and add their
-gradients up, so the step is that of one process (but for dropout, BatchNorm, and contrastive losses, whose negatives
-are those of the same process).
+gradients up, so the step is that of one process (but for dropout, BatchNorm, and losses that compare windows, which are
+the mean over the processes, each with windows of its own). The first process validates, and all go by what it finds.
 
-Not here: what is trained on (batches.py), and what becomes of the weights (recipe.py).
+Not here: what is trained on (batches.py), the loss of a step (objective.py), what becomes of the weights (recipe.py).
 """
 
 from __future__ import annotations
 
+import hashlib
 import io
 import logging
 import pickle
@@ -22,17 +23,17 @@ import numpy as np
 import torch
 from rich.progress import Progress
 from torch import Tensor, distributed, nn
-from torch.nn.functional import cross_entropy, one_hot
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from wifi_densepose_temporal.csi import FeatureConfig
-from wifi_densepose_temporal.errors import ConfigError, TrainingError
+from wifi_densepose_temporal.errors import ConfigError, NonFiniteError, TrainingError
 from wifi_densepose_temporal.files import read_whole, write_whole
-from wifi_densepose_temporal.training.batches import Batch, Sampler, Track
-from wifi_densepose_temporal.training.losses import Contrastive, Episodes, SupervisedContrastive, frame_cross_entropy
+from wifi_densepose_temporal.training.batches import Batch, Sampler, Track, check_shares
+from wifi_densepose_temporal.training.losses import EPISODE_PEOPLE, NO_LABEL, alignment, uniformity
 from wifi_densepose_temporal.training.network import TemporalNetwork
+from wifi_densepose_temporal.training.objective import Objective
 from wifi_densepose_temporal.training.readout import feature_weights
-from wifi_densepose_temporal.training.settings import FitSettings, LossSettings, ReadoutSettings
+from wifi_densepose_temporal.training.settings import FitSettings, ReadoutSettings
 
 logger = logging.getLogger(__name__)
 
@@ -50,6 +51,8 @@ class History:
         steps: number of each look.
         losses: mean loss since the look before.
         scores: on the validation recordings; empty where there are none.
+        alignments: of two views of the windows that the next step would draw; empty without a contrastive loss.
+        uniformities: of the same windows.
         best_step: the look whose weights were kept; the last one without validation.
         stopped_early: whether patience ran out.
     """
@@ -57,64 +60,10 @@ class History:
     steps: list[int] = field(default_factory=list)
     losses: list[float] = field(default_factory=list)
     scores: list[float] = field(default_factory=list)
+    alignments: list[float] = field(default_factory=list)
+    uniformities: list[float] = field(default_factory=list)
     best_step: int = 0
     stopped_early: bool = False
-
-
-class Objective(nn.Module):
-    """The weighted losses of a step; holds what is learned besides the network (a temperature)."""
-
-    def __init__(self, settings: LossSettings, feature_weights: Tensor) -> None:
-        """Losses of these weights; `feature_weights [P]` are the prior weights of the episodes' whitening."""
-        super().__init__()
-        self.settings, self.feature_weights = settings, feature_weights
-        self.contrastive = Contrastive()
-        self.supervised = SupervisedContrastive()
-        self.episodes = Episodes()
-
-    def forward(self, network: TemporalNetwork, batch: Batch, second: Batch | None, counted: Tensor) -> Tensor:
-        """The loss of a step.
-
-        Args:
-            network: to be trained.
-            batch: its windows.
-            second: another view of the same windows, for the contrastive loss.
-            counted: labelled frames of the whole step, over all processes; at_end, its windows.
-        """
-        settings, total = self.settings, torch.zeros(())
-        pooled = network.pooled(batch.frames)
-        if settings.cross_entropy and settings.at_end:
-            loss = end_cross_entropy(network, batch.last(pooled), batch.last(batch.labels), settings)
-            total = total + settings.cross_entropy * loss * len(batch.labels) / counted
-        elif settings.cross_entropy:
-            mine = (batch.labels >= 0).sum()
-            loss = frame_cross_entropy(network.logits(pooled), batch.labels, settings.label_smoothing)
-            total = total + settings.cross_entropy * loss * mine / counted
-        if settings.supervised_contrastive:
-            embeddings = network.embedding(batch.last(pooled))
-            total = total + settings.supervised_contrastive * self.supervised(embeddings, batch.identities)
-        if settings.episodes:
-            loss = self.episodes(batch.last(pooled), batch.identities, batch.recordings, self.feature_weights)
-            total = total + settings.episodes * loss
-        if settings.contrastive and second is not None:
-            views = [
-                network.projection(b.last(p)) for b, p in ((batch, pooled), (second, network.pooled(second.frames)))
-            ]
-            total = total + settings.contrastive * self.contrastive(*views)
-        return total
-
-
-def end_cross_entropy(network: TemporalNetwork, pooled: Tensor, labels: Tensor, settings: LossSettings) -> Tensor:
-    """Cross-entropy of windows' last pooled vectors `[B, P]` and labels `[B]`, mixed in pairs if the settings say so.
-
-    Mixing: Verma et al., "Manifold mixup", 2019, on the pooled vector, the larger share being the window's own.
-    """
-    targets = one_hot(labels, network.sizes.classes).to(pooled.dtype)
-    if settings.mix and network.training:
-        share = torch.distributions.Beta(settings.mix, settings.mix).sample((len(pooled), 1))
-        share, other = torch.maximum(share, 1 - share), torch.randperm(len(pooled))
-        pooled, targets = (share * x + (1 - share) * x[other] for x in (pooled, targets))
-    return cross_entropy(network.logits(pooled), targets, label_smoothing=settings.label_smoothing)
 
 
 def fit(
@@ -136,13 +85,14 @@ def fit(
         settings: schedule, batch and losses.
         chain: makes frames of windows; None where tracks hold frames.
         seed: of every draw.
-        checkpoint: where the state is kept; if there is one of the same settings and seed, training goes on from it.
+        checkpoint: where the state is kept; if there is one of the same training, it goes on from there.
         score: validation. Without it the last weights are kept.
         progress: where a bar is shown.
 
     Raises:
-        TrainingError: the loss is no longer finite.
-        ConfigError: a checkpoint of other settings, another seed or other recordings is in the way.
+        TrainingError: the loss, its gradient or an activation is no longer finite.
+        ConfigError: a checkpoint of other settings, recordings, seed or starting weights is in the way; or there are
+            more processes than a step can be shared by.
         FileError: the checkpoint cannot be read or written.
     """
     run = _Run(network, tracks, settings, chain, seed, score)
@@ -176,6 +126,7 @@ class _Run:
         score: Score | None,
     ) -> None:
         schedule = settings.schedule
+        check_shares(tracks, settings.batch, _processes(), EPISODE_PEOPLE if settings.losses.episodes else 1)
         self.network, self.tracks, self.settings, self.chain = network, tracks, settings, chain
         self.seed, self.score = seed, score
         self.sampler = Sampler(tracks, settings.batch, chain, seed)
@@ -189,6 +140,7 @@ class _Run:
         self.optimizer = torch.optim.AdamW([shrunk, free], lr=schedule.learning_rate, betas=(0.9, 0.98))
         self.step, self.losses, self.history = 0, [], History()  # type: int, list[float], History
         self.best: dict[str, Tensor] = {}
+        self.identity = self._identity()
 
     # ---------------------------------------------------------------------------------------------- one step
 
@@ -199,24 +151,45 @@ class _Run:
         torch.manual_seed(int(generator.integers(2**62)) + _rank())  # of dropout
         batch, second = self._draw()
         at_end = self.settings.losses.at_end
-        counted = _sum(torch.tensor(len(batch.labels)) if at_end else (batch.labels >= 0).sum().clamp(min=1))
+        labels = batch.last(batch.labels) if at_end else batch.labels
+        counted = _sum((labels != NO_LABEL).sum()).clamp(min=1)
         for group in self.optimizer.param_groups:
             group["lr"] = self._learning_rate()
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=self.settings.schedule.bf16):
-            loss = self.objective(self.network, batch, second, counted)
         self.optimizer.zero_grad()
-        loss.backward()
+        loss = self._require_finite("loss", _sum(self._backward(batch, second, counted)))
         for parameter in self.parameters:
             if parameter.grad is not None:
                 _sum(parameter.grad)
-        nn.utils.clip_grad_norm_(self.parameters, self.settings.schedule.clip)
+        norm = nn.utils.clip_grad_norm_(self.parameters, self.settings.schedule.clip)
+        self._require_finite("norm of the gradient", norm)
         self.optimizer.step()
         if self.average is not None:
             self.average.update_parameters(self.network)
-        self.losses.append(float(_sum(loss.detach())))
-        if not np.isfinite(self.losses[-1]):
-            raise TrainingError(f"the loss is {self.losses[-1]} at step {self.step}; lower learning_rate, or clip more")
+        self.losses.append(loss)
         self.step += 1
+
+    def _backward(self, batch: Batch, second: Batch | None, counted: Tensor) -> Tensor:
+        """The loss, with its gradients left in the parameters; NaN where the operator refused what it was given.
+
+        An error here would leave the other processes waiting; a loss that is NaN stops them all.
+        """
+        try:
+            with torch.autocast("cpu", dtype=torch.bfloat16, enabled=self.settings.schedule.bf16):
+                loss = self.objective(self.network, batch, second, counted, _processes())
+            loss.backward()
+        except NonFiniteError as error:
+            logger.debug("step %d: %s", self.step, error)
+            return torch.tensor(torch.nan)
+        value: Tensor = loss.detach()
+        return value
+
+    def _require_finite(self, what: str, number: Tensor) -> float:
+        if not torch.isfinite(number):
+            raise TrainingError(
+                f"the {what} is {float(number)} at step {self.step}: training diverged; lower learning_rate, or clip "
+                "more"
+            )
+        return float(number)
 
     def _draw(self) -> tuple[Batch, Batch | None]:
         """The windows of this step; and, for the contrastive loss, the same windows augmented in another way."""
@@ -241,15 +214,44 @@ class _Run:
         history.steps.append(self.step)
         history.losses.append(float(np.mean(self.losses)))
         self.losses = []
-        network = self._averaged()
+        network = self._averaged().eval()
+        for buffer in (*self.network.buffers(), *network.buffers()):  # BatchNorm saw windows of one process
+            _from_first(buffer)
+        if self.settings.losses.contrastive:
+            self._look_at_views(network)
         if self.score is not None:
-            history.scores.append(self.score(network.eval()))
-            if history.scores[-1] < max(history.scores[:-1], default=-np.inf):
-                looks_since = len(history.scores) - 1 - int(np.argmax(history.scores))
+            history.scores.append(self._validated(network, self.score))
+            if not history.scores[-1] > max(history.scores[:-1], default=-np.inf):
+                looks_since = sum(step > history.best_step for step in history.steps)
                 history.stopped_early = schedule.patience is not None and looks_since >= schedule.patience
                 return
         history.best_step = self.step
         self.best = {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}
+
+    def _validated(self, network: TemporalNetwork, score: Score) -> float:
+        """The first process's score, so that all keep the same weights and stop at the same look."""
+        found = torch.tensor(torch.nan, dtype=torch.float64)
+        if _rank() == 0:
+            try:
+                found.fill_(score(network))
+            except NonFiniteError as error:
+                logger.debug("step %d: %s", self.step, error)
+        return self._require_finite("validation score", _from_first(found))
+
+    def _look_at_views(self, network: TemporalNetwork) -> None:
+        """Alignment and uniformity of the embeddings of two views: whether one of them has collapsed."""
+        first, second = self._draw()
+        assert second is not None
+        found = torch.tensor([torch.nan, torch.nan])
+        try:
+            with torch.no_grad():
+                one, two = (network.embedding(view.last(network.pooled(view.frames))) for view in (first, second))
+            found = torch.stack([alignment(one, two), (uniformity(one) + uniformity(two)) / 2])
+        except NonFiniteError as error:
+            logger.debug("step %d: %s", self.step, error)
+        _sum(found)
+        self.history.alignments.append(self._require_finite("alignment", found[0] / _processes()))
+        self.history.uniformities.append(self._require_finite("uniformity", found[1] / _processes()))
 
     def finish(self) -> History:
         """Puts the kept weights into the network."""
@@ -268,7 +270,7 @@ class _Run:
     def save(self, path: Path) -> None:
         """Writes the state beside `path`, then renames it."""
         state = {
-            "of": self._identity(),
+            "of": self.identity,
             "step": self.step,
             "history": vars(self.history),
             "network": self.network.state_dict(),
@@ -285,11 +287,11 @@ class _Run:
         """Takes the state up again."""
         try:
             state: dict[str, Any] = torch.load(io.BytesIO(read_whole(path, MAX_CHECKPOINT_BYTES)), weights_only=True)
-            of = state["of"]
+            of = dict(state["of"])
         except (RuntimeError, KeyError, EOFError, ValueError, TypeError, pickle.UnpicklingError) as error:
             raise ConfigError(f"{path} is no checkpoint of this package: {error}; delete it to start anew") from None
-        if of != self._identity():
-            raise ConfigError(f"{path} is a checkpoint of other settings, seed or recordings; delete it to start anew")
+        if other := [name for name, value in self.identity.items() if of.get(name) != value]:
+            raise ConfigError(f"{path} is a checkpoint of other {', '.join(other)}; delete it to start anew")
         self.network.load_state_dict(state["network"])
         self.objective.load_state_dict(state["objective"])
         self.optimizer.load_state_dict(state["optimizer"])
@@ -299,13 +301,24 @@ class _Run:
         logger.info("going on from step %d of %s", self.step, path)
 
     def _identity(self) -> dict[str, Any]:
-        """What has to be the same for a run to go on."""
+        """What has to be the same for a run to go on; of the read-out, which comes after it, what the loss takes."""
+        readout = self.settings.readout
         return {
-            "settings": self.settings.model_dump_json(include=set(FitSettings.model_fields)),
+            "settings": self.settings.model_dump_json(include=set(FitSettings.model_fields) - {"readout"}),
+            "part weights": list(readout.part_weights) if readout is not None else [],
             "network": repr((self.network.sizes, self.network.config, self.chain)),
             "seed": self.seed,
-            "recordings": [track.name for track in self.tracks],
+            "recordings": [[track.name, track.digest] for track in self.tracks],
+            "starting weights": _digest(self.network),
         }
+
+
+def _digest(network: TemporalNetwork) -> str:
+    """sha256 of all weights and buffers: the scale of the features is one."""
+    digest = hashlib.sha256()
+    for name, tensor in network.state_dict().items():
+        digest.update(name.encode() + tensor.detach().contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 # -------------------------------------------------------------------------------------------------- processes
@@ -323,4 +336,11 @@ def _sum(tensor: Tensor) -> Tensor:
     """The sum over all processes, in place."""
     if _processes() > 1:
         distributed.all_reduce(tensor)
+    return tensor
+
+
+def _from_first(tensor: Tensor) -> Tensor:
+    """What the first process has, in place."""
+    if _processes() > 1:
+        distributed.broadcast(tensor, 0)
     return tensor

@@ -13,16 +13,19 @@ from torch.nn import functional
 TEMPERATURE, TEMPERATURE_FLOOR = 0.07, 0.01
 VARIANCE_WEIGHT, COVARIANCE_WEIGHT, VICREG_EPSILON = 25.0, 1.0, 1e-4
 NO_LABEL = -1
+EPISODE_PEOPLE = 4  # of fewer, a half is no two people
 
 
 def frame_cross_entropy(logits: Tensor, labels: Tensor, label_smoothing: float = 0.0) -> Tensor:
-    """Mean cross-entropy over the frames that have a label.
+    """Mean cross-entropy over the frames that have a label; 0 where none has one.
 
     Args:
         logits: `[B, T, C]`.
         labels: int64 `[B, T]`; frames of label -1 (padding, or unlabelled) do not count.
         label_smoothing: share of the probability that is spread over all classes.
     """
+    if not (labels != NO_LABEL).any():
+        return logits.sum() * 0  # a mean over nothing would be NaN
     return functional.cross_entropy(
         logits.flatten(0, 1), labels.flatten(), ignore_index=NO_LABEL, label_smoothing=label_smoothing
     )
@@ -91,7 +94,7 @@ class Episodes(nn.Module):
         than two identities on a side, or no identity of two recordings.
         """
         order = list(dict.fromkeys(identities.tolist()))
-        if len(order) < 4:
+        if len(order) < EPISODE_PEOPLE:
             return pooled.sum() * 0
         known = torch.isin(identities, torch.tensor(order[: len(order) // 2]))
         mean, scale, lower = self._whitening(pooled[known], identities[known], recordings[known], weights)
