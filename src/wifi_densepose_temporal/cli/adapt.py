@@ -1,4 +1,4 @@
-"""`wdt adapt`: a model's classifier refitted to a new place. The work is in adaptation.py."""
+"""`wdt adapt`: a model's classifier refitted to a new place. The work is in adaptation/."""
 
 from __future__ import annotations
 

@@ -1,0 +1,178 @@
+"""The closed form: a linear discriminant of training, moved towards a few new windows, and whether that helps.
+
+Fisher 1936, with the class means and the covariance as `refit` says. No recordings, no blobs: those are adapt.py's.
+
+Letters: C classes, P pooled_dim, N windows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wifi_densepose_temporal.errors import BlobModelError
+
+Float64 = NDArray[np.float64]
+
+#: Training's class means count as this many new recordings of each class.
+PRIOR_RECORDINGS = 0.5
+#: A new window counts as this many of training's in the covariance, which training has fitted itself to.
+NEW_WINDOW_WEIGHT = 8.0
+#: How far the covariance is shrunk towards features that vary independently (Ledoit and Wolf 2004 for why).
+SHRINKAGE = 0.03
+
+
+@dataclass(frozen=True, eq=False)
+class Windows:
+    """What a model's network makes of the windows of some recordings, at the moments at which they are decided."""
+
+    pooled: Float64
+    """[N, P]"""
+    label: NDArray[np.int64]
+    """[N] number of the class."""
+    recording: NDArray[np.int64]
+    """[N] number of the recording."""
+
+    def __len__(self) -> int:
+        return len(self.label)
+
+    def where(self, chosen: NDArray[np.bool_]) -> Windows:
+        """The windows chosen by a mask `[N]`."""
+        return Windows(self.pooled[chosen], self.label[chosen], self.recording[chosen])
+
+
+class ClassStatistics(NamedTuple):
+    """How the classes lie in the pooled vectors of training."""
+
+    windows: Float64
+    """[C] how many each class had."""
+    mean: Float64
+    """[C, P]"""
+    covariance: Float64
+    """[P, P] of pooled vectors around their class's mean."""
+
+
+@dataclass(frozen=True, eq=False)
+class Classifier:
+    """`pooled @ weight + bias`, `[P, C]` and `[C]`."""
+
+    weight: Float64
+    bias: Float64
+
+    def right(self, windows: Windows) -> int:
+        """Number of windows that it decides right."""
+        return int(np.count_nonzero((windows.pooled @ self.weight + self.bias).argmax(axis=1) == windows.label))
+
+
+@dataclass(frozen=True)
+class Validation:
+    """Whether a refit helps, in windows decided right of those in the recordings given.
+
+    Each recording is decided by a refit on the others. With one recording of a class that refit knows nothing new of
+    the class, so what it decides is less than what the whole refit will: one standard error is allowed for that.
+    """
+
+    windows: int
+    recordings: int
+    before: int
+    """By the model as it was."""
+    after: int
+    """By refits that have not seen the recording."""
+    error: float
+    """Standard error of `after - before`, over recordings."""
+    seen: int
+    """By the refit on all of them."""
+    most_frequent: int
+    """Windows of the most frequent class."""
+
+    @property
+    def helps(self) -> bool:
+        """There is something to gain, nothing that speaks against it, and it is no guess at the most frequent class.
+
+        A guess may be right by luck: two standard errors of it, over recordings, do not count.
+        """
+        guess = self.most_frequent / self.windows
+        luck = 2 * (guess * (1 - guess) / self.recordings) ** 0.5
+        knows = self.after > self.windows * (guess + luck)
+        return knows and self.seen > self.before and self.after >= self.before - self.error
+
+    def __str__(self) -> str:
+        before, after, seen = (
+            f"{count} ({count / self.windows:.1%})" for count in (self.before, self.after, self.seen)
+        )
+        return (
+            f"of {self.windows} windows in {self.recordings} recordings, {self.most_frequent} of the most frequent "
+            f"class, the model as it is decides {before} right; refitted without the recording decided {after}, a "
+            f"difference with a standard error of {self.error:.1f}; refitted with it {seen}"
+        )
+
+
+def measure(windows: Windows, classes: int) -> ClassStatistics:
+    """Statistics of training's windows; a class without a window has a mean of zeros."""
+    counts = np.bincount(windows.label, minlength=classes).astype(np.float64)
+    mean = _class_means(windows, classes)
+    around = windows.pooled - mean[windows.label]
+    return ClassStatistics(counts, mean, around.T @ around / max(1.0, len(windows) - int(np.count_nonzero(counts))))
+
+
+def refit(statistics: ClassStatistics, windows: Windows) -> Classifier:
+    """The linear discriminant of training's statistics moved towards new windows.
+
+    A class's mean is that of its new windows, weighed by the number of recordings they are from, with training's mean
+    moved by what the other classes have moved, weighed by `PRIOR_RECORDINGS`: a class without a new window moves along.
+    The covariance is shrunk in units of training's spread.
+
+    Raises:
+        BlobModelError: statistics that are no covariance.
+    """
+    counts, mean, covariance = statistics
+    classes = len(counts)
+    centre = counts @ mean / counts.sum()
+    spread = np.sqrt(np.diag(covariance) + counts @ (mean - centre) ** 2 / counts.sum()) + 1e-6
+    recordings = np.array([len(set(windows.recording[windows.label == c].tolist())) for c in range(classes)])
+    present = recordings > 0
+    new, old = (_class_means(windows, classes) - centre) / spread, (mean - centre) / spread
+    moved = (new - old)[present].mean(axis=0)
+    weight = (recordings / (recordings + PRIOR_RECORDINGS))[:, None]
+    means = weight * new + (1 - weight) * (old + moved)
+    around = (windows.pooled - centre) / spread - new[windows.label]
+    scatter = counts.sum() * covariance / np.outer(spread, spread) + NEW_WINDOW_WEIGHT * around.T @ around
+    within = scatter / (counts.sum() + NEW_WINDOW_WEIGHT * max(0, len(windows) - int(np.count_nonzero(present))))
+    within = (1 - SHRINKAGE) * within + SHRINKAGE * np.trace(within) / len(within) * np.eye(len(within))
+    try:
+        factor = np.linalg.cholesky(within)
+    except np.linalg.LinAlgError:
+        raise BlobModelError(
+            "the class statistics of this model are no covariance; was it written by this tool?"
+        ) from None
+    directions = np.linalg.solve(factor.T, np.linalg.solve(factor, means.T))
+    weights = directions / spread[:, None]
+    return Classifier(weights, -0.5 * np.sum(means.T * directions, axis=0) - centre @ weights)
+
+
+def validate(statistics: ClassStatistics, original: Classifier, windows: Windows) -> Validation:
+    """Refits without each recording in turn decide it, and are held against the model as it was."""
+    before, after = [], []
+    for recording in np.unique(windows.recording):
+        held_out = windows.recording == recording
+        before.append(original.right(windows.where(held_out)))
+        after.append(refit(statistics, windows.where(~held_out)).right(windows.where(held_out)))
+    gain = np.subtract(after, before)
+    return Validation(
+        windows=len(windows),
+        recordings=len(gain),
+        before=sum(before),
+        after=sum(after),
+        error=float(gain.std(ddof=1) * np.sqrt(len(gain))),
+        seen=refit(statistics, windows).right(windows),
+        most_frequent=int(np.bincount(windows.label).max()),
+    )
+
+
+def _class_means(windows: Windows, classes: int) -> Float64:
+    sums = np.zeros((classes, windows.pooled.shape[1]))
+    np.add.at(sums, windows.label, windows.pooled)
+    return sums / np.maximum(np.bincount(windows.label, minlength=classes), 1)[:, None]
