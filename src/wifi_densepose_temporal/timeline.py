@@ -187,6 +187,8 @@ def training_note(model: TemporalModel) -> str:
     if model.trained:
         split = model.provenance.get("split")
         on = f" It says of its training: {split[:MAX_SPLIT_LETTERS]}" if isinstance(split, str) and split else ""
+        if model.provenance.get("classifier") == "untrained":
+            return f"UNTRAINED: {name} states that its encoder alone was trained; its labels mean nothing.{on}"
         return f"Trained: {name} states that it was trained; its confidences are not calibrated.{on}"
     return f"UNTRAINED: {name} was never trained; its labels mean nothing yet."
 

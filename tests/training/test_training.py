@@ -241,10 +241,10 @@ def test_the_command_leaves_its_files(wdt: Wdt, config: Path, tmp_path: Path) ->
     assert document["trained"] is True
     assert document["tests"]["D2"]["window_accuracy"]["n"] == 1
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
-        "model.rvne", "metrics.json", "curves.png", "config.toml", "seed3"
+        "model.rvne", "metrics.json", "curves.png", "config.toml", "settings.json", "seed3"
     }  # fmt: skip
     assert (tmp_path / "out" / "config.toml").read_bytes() == config.read_bytes()
-    assert json.loads((tmp_path / "out" / "metrics.json").read_text())["seeds"] == [3]
+    assert document == json.loads((tmp_path / "out" / "metrics.json").read_text())
     assert "contrastive" in wdt("pretrain", config, "-o", tmp_path / "pre").error_line()
 
 

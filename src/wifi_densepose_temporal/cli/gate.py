@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from wifi_densepose_temporal.cli.output import JsonOption, print_json, print_line, print_table, write_json
@@ -12,11 +11,9 @@ from wifi_densepose_temporal.cli.train import (
     DataOption,
     OutOption,
     SeedsOption,
-    read_config,
-    require_training,
+    prepare,
     training_progress,
 )
-from wifi_densepose_temporal.datasets import FeatureCache
 
 COLUMNS = ("criterion", "outcome", "sparse", "dense", "compared", "95 % interval")
 LENGTH_COLUMNS = ("frames", "step", "prefill", "attention alone", "keys")
@@ -35,18 +32,16 @@ def gate(
     Four criteria on held-out recordings, pass or fail each. Leaves gate.json and both models' runs; by default in
     runs/NAME-gate. A gate that was killed goes on where it was.
     """
-    require_training()
+    job = prepare(config, data, out, cache, seeds, suffix="-gate")
     from wifi_densepose_temporal.training import gate as validation
     from wifi_densepose_temporal.training.recipe import is_first_process
 
-    settings = read_config(config, data, seeds)
-    folder = Path("runs") / f"{settings.name}-gate" if out is None else out
     with training_progress() as progress:
-        document = validation.gate(settings, folder, cache=FeatureCache(cache), progress=progress)
+        document = validation.gate(job.settings, job.folder, cache=job.cache, progress=progress)
     if not is_first_process():
         return
-    document |= {"folder": str(folder)}
-    write_json(folder / "gate.json", document)
+    document |= {"folder": str(job.folder)}
+    write_json(job.folder / "gate.json", document)
     if as_json:
         print_json(document)
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -18,7 +19,6 @@ from wifi_densepose_temporal.files import read_whole, write_whole
 if TYPE_CHECKING:
     from wifi_densepose_temporal.training.settings import Settings
 
-MAX_CONFIG_BYTES = 1 << 20
 NEEDED = ("torch", "pytorch_metric_learning", "pydantic", "sklearn", "matplotlib")
 
 ConfigArgument = Annotated[Path, typer.Argument(metavar="CONFIG.toml", help="What to train, on what: configs/.")]
@@ -36,6 +36,15 @@ SeedsOption = Annotated[
 ]
 
 
+@dataclass(frozen=True)
+class Job:
+    """What a command trains, where it goes, and the cache of features."""
+
+    settings: Settings
+    folder: Path
+    cache: FeatureCache
+
+
 def train(
     config: ConfigArgument,
     data: DataOption = None,
@@ -46,9 +55,10 @@ def train(
 ) -> None:
     """Train a model and evaluate it on what it was not trained on.
 
-    Leaves model.rvne, metrics.json, curves.png and the configuration. A run that was killed goes on where it was.
+    Leaves model.rvne, metrics.json, curves.png, the configuration and settings.json: what it was with --data and
+    --seeds. A run that was killed goes on where it was.
     """
-    _run(config, data, out, cache, seeds, as_json, pretrain_only=False)
+    _run(prepare(config, data, out, cache, seeds), config, as_json)
 
 
 def pretrain(
@@ -61,57 +71,64 @@ def pretrain(
 ) -> None:
     """Train an encoder without labels, by telling two augmented views of a window from all others.
 
-    The configuration gives the contrastive loss alone a weight. `wdt train` starts from its model with start_from.
+    The configuration gives the contrastive loss alone a weight. `wdt train` starts from its model with start_from. Its
+    classifier is not trained, and its classes are placeholders.
     """
-    _run(config, data, out, cache, seeds, as_json, pretrain_only=True)
+    job = prepare(config, data, out, cache, seeds)
+    losses = job.settings.losses
+    if losses.cross_entropy or losses.supervised_contrastive or losses.episodes or not losses.contrastive:
+        raise ConfigError("pretraining uses no labels: set losses.contrastive, and cross_entropy = 0")
+    if job.settings.readout is not None:
+        raise ConfigError("pretraining uses no labels, and [readout] is of people: leave it out")
+    _run(job, config, as_json)
 
 
-def _run(
-    config: Path,
-    data: Path | None,
-    out: Path | None,
-    cache: Path | None,
-    seeds: str | None,
-    as_json: bool,
-    *,
-    pretrain_only: bool,
-) -> None:
+def prepare(
+    config: Path, data: Path | None, out: Path | None, cache: Path | None, seeds: str | None, suffix: str = ""
+) -> Job:
+    """The job of a command line.
+
+    Args:
+        config: the configuration.
+        data: in place of the configuration's.
+        out: the folder; None: runs/NAME with the suffix.
+        cache: folder of features; None: the user's.
+        seeds: in place of the configuration's, such as 0,1,2.
+        suffix: of the folder's name.
+
+    Raises:
+        MissingExtraError: as `require_training`.
+        FileError, ConfigError: as `read_settings`; seeds that are none.
+    """
     require_training()
+    from wifi_densepose_temporal.training.settings import read_settings
+
+    settings = read_settings(config, data, None if seeds is None else _seeds(seeds))
+    folder = Path("runs") / f"{settings.name}{suffix}" if out is None else out
+    return Job(settings, folder, FeatureCache(cache))
+
+
+def _run(job: Job, config: Path, as_json: bool) -> None:
     from wifi_densepose_temporal.training import recipe
     from wifi_densepose_temporal.training.curves import plot_curves
+    from wifi_densepose_temporal.training.settings import MAX_SETTINGS_BYTES
 
-    settings = read_config(config, data, seeds, pretrain_only=pretrain_only)
-    folder = Path("runs") / settings.name if out is None else out
+    settings, folder = job.settings, job.folder
+    original = read_whole(config, MAX_SETTINGS_BYTES)  # now: it may have been edited once training is over
     with training_progress() as progress:
-        runs = recipe.train(settings, folder, cache=FeatureCache(cache), progress=progress)
+        runs = recipe.train(settings, folder, cache=job.cache, progress=progress)
     if not recipe.is_first_process():
         return
     document = recipe.summary(settings, runs) | {"folder": str(folder)}
-    write_whole(folder / "config.toml", read_whole(config, MAX_CONFIG_BYTES))
-    write_json(folder / "metrics.json", document)
+    write_whole(folder / "model.rvne", recipe.best_run(runs).blob)
+    write_whole(folder / "config.toml", original)
+    write_whole(folder / "settings.json", settings.model_dump_json(indent=2).encode() + b"\n")
     plot_curves({run.name: run.history for run in runs}, settings.name, folder / "curves.png")
-    kept = recipe.best_run(runs)
-    write_whole(folder / "model.rvne", kept.blob)
-    document |= {"kept": kept.name, "source": "replay", "trained": True}
+    write_json(folder / "metrics.json", document)
     if as_json:
         print_json(document)
     else:
         print_summary(document)
-
-
-def read_config(config: Path, data: Path | None, seeds: str | None, *, pretrain_only: bool = False) -> Settings:
-    """The configuration with what the command line puts in its place; needs `require_training`.
-
-    Raises:
-        FileError, ConfigError: as `read_settings`; seeds that are none, or losses that all have no weight.
-    """
-    from wifi_densepose_temporal.training.settings import read_settings
-
-    settings = read_settings(config, data)
-    if seeds is not None:
-        settings = settings.model_copy(update={"seeds": _seeds(seeds)})
-    _check_losses(settings, pretrain_only)
-    return settings
 
 
 def require_training() -> None:
@@ -124,7 +141,7 @@ def require_training() -> None:
     if missing:
         raise MissingExtraError(
             f"training needs {', '.join(missing)}; install them with "
-            "pip install -c constraints.txt 'wifi-densepose-temporal[train]'"
+            "pip install -c constraints.txt '.[train]' from a clone"
         )
 
 
@@ -147,18 +164,14 @@ def print_summary(document: dict[str, Any]) -> None:
         for name, figure in figures.items()
     ]
     print_table(rows, ("test", "figure", "mean", "std", "least", "most", "runs"), words=("test", "figure"))
+    if not document["classifier_trained"]:
+        print_line("The classifier was not trained: its labels mean nothing.", style="bold yellow")
+    for test, figures in document["tests"].items():
+        if not figures:
+            print_line(f"{test}: unavailable, there is nothing trained to test")
     for test, selector in document["unavailable"].items():
         print_line(f"{test}: unavailable, the data set has no {selector}")
     print_line(f"kept: {document['kept']}, in {document['folder']}/model.rvne")
-
-
-def _check_losses(settings: Settings, pretrain_only: bool) -> None:
-    losses = settings.losses
-    labelled = losses.cross_entropy or losses.supervised_contrastive or losses.episodes
-    if pretrain_only and (labelled or not losses.contrastive):
-        raise ConfigError("pretraining uses no labels: set losses.contrastive, and cross_entropy = 0")
-    if settings.schedule.steps and not labelled and not losses.contrastive:
-        raise ConfigError("every loss has the weight 0; give one, or set schedule.steps = 0")
 
 
 def _seeds(text: str) -> tuple[int, ...]:

@@ -84,6 +84,11 @@ def split_words(
         said.append(leak_warning(seen, len(recordings)) or "")
     else:
         said.append("By its blob, the model was trained on none of them.")
+    data = model.provenance.get("data")
+    if isinstance(data, dict) and "incomplete" in data:
+        said.append("Its blob does not list what the model that its training started from was trained on.")
+    if model.provenance.get("classifier") == "untrained" and model.provenance.get("task") != "identity":
+        said.append("WARNING: its classifier was not trained, so its labels mean nothing, and no figure of them does.")
     stated = model.provenance.get("split")
     if isinstance(stated, str) and stated:
         said.append(f"Its blob says of its training: {stated}")

@@ -7,7 +7,7 @@ they have in common errs less. One blob holds them, and the core runs it as any 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from torch import Tensor
 from wifi_densepose_temporal.training.network import TemporalNetwork
 
 
-def side_by_side(members: Sequence[TemporalNetwork], recordings: Iterable[NDArray[np.float32]]) -> TemporalNetwork:
+def side_by_side(members: Sequence[TemporalNetwork], recordings: Sequence[NDArray[np.float32]]) -> TemporalNetwork:
     """One network of block-diagonal weights, in evaluation mode.
 
     The norm is over the whole width, so a member's h is divided by a root mean square that is not quite its own. Each
@@ -61,7 +61,7 @@ def _joined(name: str, parts: Sequence[Tensor], scales: Sequence[float], width: 
     return diagonal
 
 
-def _scale(network: TemporalNetwork, recordings: Iterable[NDArray[np.float32]]) -> float:
+def _scale(network: TemporalNetwork, recordings: Sequence[NDArray[np.float32]]) -> float:
     """What makes the root mean square of h one, on average over frames before and after the layers."""
     if network.sizes.norm == "none":
         return 1.0

@@ -110,12 +110,12 @@ def compare(
     order, yardsticks = _order(folds)
     speed, rows = _latency(folds[0], advance)
     deployed = next((row for row in rows if folds[0].length == row.T), None)
-    criteria = [_loss(folds), _recognition(folds, cache), order, speed]
+    criteria = [_loss(folds), _recognition(folds, cache, settings.names_classes), order, speed]
     return {
         "name": settings.name,
         "task": settings.task,
         "source": "replay",
-        "trained": settings.schedule.steps > 0 or settings.readout is not None,
+        "trained": settings.trains,
         "seeds": list(settings.seeds),
         "split": list(dict.fromkeys(run.split.words for run in sparse)),
         "held_out": list(dict.fromkeys(fold.what for fold in folds)),
@@ -167,12 +167,14 @@ def _loss(folds: Sequence[Fold]) -> Criterion:
     return judge(name, LOSS_RULE, figures, difference, LOSS_BOUND, within, _drawn(folds), said, most=True)
 
 
-def _recognition(folds: Sequence[Fold], cache: FeatureCache | None) -> Criterion:
+def _recognition(folds: Sequence[Fold], cache: FeatureCache | None, named: bool) -> Criterion:
     """Criterion 2."""
     identity, rule = folds[0].task == "identity", RECOGNITION_RULES[folds[0].task]
     name = "re-ID rank-1" if identity else "window accuracy (in place of re-ID rank-1)"
     if any(not fold.recordings for fold in folds):
         return unavailable(name, rule, _no_windows(folds) or "")
+    if not identity and not named:
+        return unavailable(name, rule, "the classifier is not trained in this configuration")
     rights_of = rank1_rights if identity else partial(window_rights, cache=cache)
     rights: list[list[Floats]] = [[], []]  # of sparse and dense, in each fold [S, G]
     wholes = []

@@ -10,7 +10,7 @@ Letters: N windows, P pooled_dim, E embedding size.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -51,24 +51,31 @@ def fit_readout(
         settings: how windows are cut, and how covariances are estimated.
 
     Raises:
-        TrainingError: fewer than two identities, or a projection of another form.
+        TrainingError: fewer than two identities, a projection of another form, a classifier of other classes than the
+            identities of the tracks, or an identity without a window.
     """
     if not isinstance(network.projection, nn.Linear):
         raise TrainingError("a closed-form read-out fills one affine layer; set model.embedding to one size")
     windows = pooled_windows(network, tracks, chain, settings)
+    identities = len({track.identity for track in tracks})
+    if network.classifier.out_features != identities:
+        raise TrainingError(f"a classifier of {network.classifier.out_features} classes for {identities} identities")
     weights = feature_weights(chain, settings, network)
     mean, weight = whitening(windows, network.projection.out_features, settings, weights)
     with torch.no_grad():
         network.projection.weight.copy_(torch.from_numpy(weight.T))
         network.projection.bias.copy_(torch.from_numpy(-mean @ weight))
-        if network.classifier.out_features == len(set(windows.identity.tolist())):
-            network.classifier.weight.copy_(torch.from_numpy((weight @ _directions(windows, mean, weight).T).T))
+        network.classifier.weight.copy_(torch.from_numpy((weight @ _directions(windows, mean, weight).T).T))
 
 
 def pooled_windows(
     network: TemporalNetwork, tracks: Sequence[Track], chain: FeatureConfig | None, settings: ReadoutSettings
 ) -> Windows:
-    """The pooled vector of every window of `packets` packets, `hop` apart, each as if nothing had come before."""
+    """The pooled vector of every window of `packets` packets, `hop` apart, each as if nothing had come before.
+
+    Raises:
+        TrainingError: an identity of which there is none; it names the recordings.
+    """
     cut = []
     for number, track in enumerate(tracks):
         for start in range(0, len(track.packets) - settings.packets + 1, settings.hop):
@@ -76,6 +83,7 @@ def pooled_windows(
             frames, labels = frames_of(window, track.subcarriers, chain)
             if len(frames):
                 cut.append(Window(frames, labels, track.identity, number))
+    require_windows(tracks, {window.identity for window in cut}, settings)
     pooled = []
     network.eval()
     for start in range(0, len(cut), AT_ONCE):
@@ -84,6 +92,20 @@ def pooled_windows(
             pooled.append(some.last(network.pooled(some.frames)).double().numpy())
     identity, recording = (np.array([getattr(window, name) for window in cut]) for name in ("identity", "recording"))
     return Windows(np.concatenate(pooled), identity, recording)
+
+
+def require_windows(tracks: Sequence[Track], identities: Collection[int], settings: ReadoutSettings) -> None:
+    """Refuses tracks of identities that are not among those with a window.
+
+    Raises:
+        TrainingError: it names some of the tracks.
+    """
+    short = [track.name for track in tracks if track.identity not in identities]
+    if short:
+        raise TrainingError(
+            f"no recording of somebody has a whole window of {settings.packets} packets ({', '.join(short[:5])}); set "
+            "fewer readout.packets, or leave the person out"
+        )
 
 
 def feature_weights(chain: FeatureConfig | None, settings: ReadoutSettings, network: TemporalNetwork) -> Float64:
@@ -150,5 +172,6 @@ def _directions(windows: Windows, mean: Float64, weight: Float64) -> Float64:
     """`[identities, E]`: unit vector of each identity's mean embedding."""
     projected = (windows.pooled - mean) @ weight
     projected /= np.linalg.norm(projected, axis=1, keepdims=True)
-    means = _means(projected, windows.identity, int(windows.identity.max()) + 1)
+    people, of_person = np.unique(windows.identity, return_inverse=True)
+    means = _means(projected, of_person, len(people))
     return np.asarray(means / np.linalg.norm(means, axis=1, keepdims=True))

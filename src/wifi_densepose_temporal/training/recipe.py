@@ -10,8 +10,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from importlib import metadata
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,6 @@ from rich.progress import Progress
 from torch import distributed
 
 from wifi_densepose_temporal.adaptation import with_statistics
-from wifi_densepose_temporal.csi import FeatureConfig
 from wifi_densepose_temporal.datasets import (
     FeatureCache,
     Manifest,
@@ -31,21 +29,29 @@ from wifi_densepose_temporal.datasets import (
     make_split,
     open_dataset,
 )
-from wifi_densepose_temporal.errors import ConfigError, FileError
+from wifi_densepose_temporal.errors import ConfigError, FileError, FormatError
 from wifi_densepose_temporal.evaluation import evaluate_activity, evaluate_identity
 from wifi_densepose_temporal.evaluation.identity import RANKS, Scores, evaluate_within, gallery_and_probe
-from wifi_densepose_temporal.evaluation.report import DIGEST_LETTERS
-from wifi_densepose_temporal.files import read_whole, write_whole
+from wifi_densepose_temporal.evaluation.report import counted, few
+from wifi_densepose_temporal.files import write_whole
 from wifi_densepose_temporal.model import TemporalModel
-from wifi_densepose_temporal.rvne.blob import MAX_BLOB_BYTES
-from wifi_densepose_temporal.training.batches import Track, frames_of
-from wifi_densepose_temporal.training.blob import to_blob, to_network
+from wifi_densepose_temporal.training.batches import frames_of
+from wifi_densepose_temporal.training.blob import to_blob
 from wifi_densepose_temporal.training.ensemble import side_by_side
-from wifi_densepose_temporal.training.fit import History, Score, fit
+from wifi_densepose_temporal.training.fit import History, fit
 from wifi_densepose_temporal.training.network import TemporalNetwork
-from wifi_densepose_temporal.training.readout import fit_readout
+from wifi_densepose_temporal.training.provenance import (
+    PLACEHOLDER_CLASSES,
+    Start,
+    check_start,
+    provenance,
+    read_start,
+    take_over,
+)
+from wifi_densepose_temporal.training.readout import fit_readout, require_windows
 from wifi_densepose_temporal.training.settings import Settings
-from wifi_densepose_temporal.training.tracks import Names, feature_scale, load_tracks, names_of
+from wifi_densepose_temporal.training.tracks import Names, load
+from wifi_densepose_temporal.training.validation import score_of
 
 logger = logging.getLogger(__name__)
 
@@ -95,16 +101,21 @@ def train(
         progress: where bars are shown.
 
     Raises:
-        ConfigError, LeakageError, FileError, FormatError: as the parts.
+        ConfigError, LeakageError, FileError, FormatError: as the parts; what can be found out before training, is.
         TrainingError: training diverged.
     """
     start_processes()
     make_folder(folder)
     splits = splits_of(settings)
+    start = read_start(settings.start_from) if settings.start_from is not None else None
+    for split in splits:
+        check_labels(settings, split)
+        if start is not None:
+            check_start(start, split)
     bar = progress.add_task(settings.name, total=len(splits) * len(settings.seeds)) if progress else None
     runs = []
     for number, split in enumerate(splits):
-        prepared = _Prepared(settings, split, cache, progress)
+        prepared = _Prepared(settings, split, start, cache, progress)
         for seed in settings.seeds:
             name = f"fold{number}-seed{seed}" if len(splits) > 1 else f"seed{seed}"
             runs.append(prepared.run(name, seed, folder))
@@ -113,16 +124,42 @@ def train(
     return runs
 
 
+def check_labels(settings: Settings, split: Split) -> None:
+    """Refuses recordings without labels where these are learned, or decisions are held against them.
+
+    Raises:
+        FormatError: it names the recordings.
+    """
+    if settings.task != "activity" or not settings.names_classes:
+        return
+    recordings = (*split.train, *split.validation, *(one for test in split.tests.values() for one in test))
+    bare = [one.name for one in recordings if not one.label and one.labels_path is None]
+    if bare:
+        raise FormatError(
+            f"without a label: {counted(len(bare), 'recording')} ({few(bare)}); state it in the manifest, leave them "
+            "out by split.among, or pretrain without labels"
+        )
+
+
 class _Prepared:
     """A split's recordings, loaded once for all seeds."""
 
-    def __init__(self, settings: Settings, split: Split, cache: FeatureCache | None, progress: Progress | None) -> None:
-        self.settings, self.split, self.cache, self.progress = settings, split, cache, progress
-        chain, learning = settings.chain, (*split.train, *split.validation)
-        self.names = names_of(learning, chain, cache)
-        self.tracks = load_tracks(split.train, self.names, chain, cache)
-        self.validation = load_tracks(split.validation, self.names, chain, cache)
-        self.scale = feature_scale(split.train, chain, cache)
+    def __init__(
+        self,
+        settings: Settings,
+        split: Split,
+        start: Start | None,
+        cache: FeatureCache | None,
+        progress: Progress | None,
+    ) -> None:
+        self.settings, self.split, self.start, self.cache, self.progress = settings, split, start, cache, progress
+        learning = load(split.train, split.validation, settings.chain, cache)
+        self.tracks, self.scale = learning.train, learning.scale
+        self.classes = class_names(settings, learning.names, split)
+        if settings.readout is not None:
+            long = [track for track in self.tracks if len(track.packets) >= settings.readout.packets]
+            require_windows(self.tracks, {track.identity for track in long}, settings.readout)
+        self.score = score_of(learning.validation, settings) if learning.validation else None
 
     def run(self, name: str, seed: int, folder: Path) -> Run:
         """Trains with one seed, exports and evaluates."""
@@ -133,12 +170,12 @@ class _Prepared:
             fit_readout(network, self.tracks, settings.chain, settings.readout)
         blob = to_blob(
             network,
-            labels=class_names(settings, self.names),
+            labels=self.classes,
             chain=settings.chain,
-            provenance=provenance(settings, self.split, seed, history),
+            provenance=provenance(settings, self.split, seed, history, self.start),
             dtype=settings.dtype,
         ).serialize()
-        if settings.task == "activity":
+        if settings.task == "activity" and settings.names_classes:
             blob = with_statistics(blob, self.split.train, self.cache)
         if is_first_process():
             write_whole(folder / name / "model.rvne", blob)
@@ -166,7 +203,7 @@ class _Prepared:
                     settings.chain,
                     own,
                     checkpoint=folder / ("checkpoint.pt" if count == 1 else f"checkpoint-{member}.pt"),
-                    score=self.score() if self.validation else None,
+                    score=self.score,
                     progress=self.progress,
                 )
             )
@@ -180,67 +217,13 @@ class _Prepared:
         """The network that training starts from."""
         settings = self.settings
         torch.manual_seed(seed)
-        sizes = settings.model.sizes(settings.chain.input_dim, len(class_names(settings, self.names)))
+        sizes = settings.model.sizes(settings.chain.input_dim, len(self.classes))
         network = TemporalNetwork(sizes, settings.model.head())
         network.mean.copy_(torch.from_numpy(self.scale[0]))
         network.scale.copy_(torch.from_numpy(self.scale[1] * settings.loudness))
-        if settings.start_from is not None:
-            start_from(network, to_network(read_whole(settings.start_from, MAX_BLOB_BYTES)))
+        if self.start is not None:
+            take_over(network, self.start, settings)
         return network
-
-    def score(self) -> Score:
-        """Validation: frame accuracy of activities; of people, rank-1 between their recordings."""
-        settings = self.settings
-        if settings.task == "activity":
-            return lambda network: frame_accuracy(network, self.validation, settings.chain)
-        return lambda network: window_rank1(network, self.validation, settings)
-
-
-def start_from(network: TemporalNetwork, other: TemporalNetwork) -> None:
-    """Takes over the weights of another network, as far as both have them; not those of classes and projection.
-
-    Raises:
-        ConfigError: the two do not have the same sizes up to the pooling, or another pattern.
-    """
-    own = network.state_dict()
-    taken = {
-        name: tensor for name, tensor in other.state_dict().items() if not name.startswith(("classifier", "projection"))
-    }
-    same = all(name in own and own[name].shape == tensor.shape for name, tensor in taken.items())
-    if not same or network.config != other.config:
-        raise ConfigError(f"start_from is a model of {other.sizes}, {other.config}; expected {network.sizes}")
-    network.load_state_dict(taken, strict=False)
-
-
-# ------------------------------------------------------------------------------------------------- validation
-
-
-def frame_accuracy(network: TemporalNetwork, tracks: Sequence[Track], chain: FeatureConfig | None) -> float:
-    """Share of the labelled frames that the network decides right, over whole recordings."""
-    right = count = 0
-    for track in tracks:
-        frames, labels = frames_of(track.packets, track.subcarriers, chain)
-        with torch.no_grad():
-            decided = network(torch.from_numpy(frames)[None])[0][0].argmax(-1).numpy()
-        right += int((decided == labels)[labels >= 0].sum())
-        count += int((labels >= 0).sum())
-    return right / max(count, 1)
-
-
-def window_rank1(network: TemporalNetwork, tracks: Sequence[Track], settings: Settings) -> float:
-    """Share of windows whose nearest window of another recording is of the same person."""
-    embeddings, people, sources = [], [], []
-    for number, track in enumerate(tracks):
-        length = settings.batch.packets or len(track.packets)
-        for start in range(0, len(track.packets) - length + 1, length):
-            frames, _ = frames_of(track.packets.at(start, start + length), track.subcarriers, settings.chain)
-            with torch.no_grad():
-                embeddings.append(network(torch.from_numpy(frames)[None])[1][0, -1].numpy())
-            people.append(track.identity)
-            sources.append(number)
-    vectors, of, source = np.array(embeddings), np.array(people), np.array(sources)
-    similarity = np.where(source[:, None] == source, -np.inf, vectors @ vectors.T)
-    return float((of[similarity.argmax(1)] == of).mean())
 
 
 # ------------------------------------------------------------------------------------------ what a run says
@@ -256,8 +239,10 @@ def evaluate(
     """The figures of a blob on held-out recordings, as `wdt evaluate` gives them.
 
     People are looked for in the first session of the recordings; where these are of one session, in the recordings
-    `known` from training: a closed set.
+    `known` from training: a closed set. Of activities there is None to say where the classifier is not trained.
     """
+    if settings.task == "activity" and not settings.names_classes:
+        return dict.fromkeys(ACTIVITY_METRICS)
     if settings.task == "activity":
         result = evaluate_activity(model, recordings, cache=cache)
         return {name: getattr(result, name) for name in ACTIVITY_METRICS}
@@ -275,44 +260,43 @@ def _numbers(windows: Sequence[int]) -> str:
     return ", ".join(map(str, windows))
 
 
-def class_names(settings: Settings, names: Names) -> tuple[str, ...]:
-    """What the classifier decides between: labels; or, of an identity model, the people that it was trained on."""
-    return names.labels if settings.task == "activity" else names.people
+def class_names(settings: Settings, names: Names, split: Split) -> tuple[str, ...]:
+    """What the classifier decides between: labels, or the people trained on; placeholders where it is not trained.
 
-
-def provenance(settings: Settings, split: Split, seed: int, history: History) -> dict[str, Any]:
-    """What the blob says of its origin."""
-    learned = (*split.train, *split.validation)
-    return {
-        "trained": settings.schedule.steps > 0 or settings.readout is not None,
-        "task": settings.task,
-        "data": {
-            "name": settings.name,
-            "recordings": [recording.name for recording in learned],
-            "sha256": [recording.sha256[:DIGEST_LETTERS] for recording in learned],
-        },
-        "split": split.words,
-        "seeds": [seed],
-        "metrics": {"validation": max(history.scores) if history.scores else None, "best_step": history.best_step},
-        "config": settings.model_dump(mode="json", exclude={"data"}),
-        "tool": f"wifi-densepose-temporal {metadata.version('wifi-densepose-temporal')}",
-    }
+    Raises:
+        ConfigError: it is one, so that there is nothing to decide.
+    """
+    if not settings.names_classes:
+        return PLACEHOLDER_CLASSES
+    activity = settings.task == "activity"
+    classes = names.labels if activity else tuple(sorted({one.person for one in split.train}))
+    if len(classes) < 2:
+        what = "activity" if activity else "person"
+        raise ConfigError(f"training recordings of one {what}, {few(classes)}; a classifier takes two or more")
+    return classes
 
 
 def summary(settings: Settings, runs: Sequence[Run]) -> dict[str, Any]:
     """All runs as a document: for each test the mean and spread of each figure over seeds (and folds), and each run."""
     tests: dict[str, dict[str, Any]] = {}
     for test in dict.fromkeys(test for run in runs for test in run.tests):
-        figures: dict[str, list[float]] = {}
+        found: dict[str, list[float]] = {}
         for run in runs:
             for name, value in run.tests.get(test, {}).items():
                 if value is not None:
-                    figures.setdefault(name, []).append(value)
-        tests[test] = {name: _spread(values) for name, values in figures.items()}
+                    found.setdefault(name, []).append(value)
+        tests[test] = {name: _spread(values) for name, values in found.items()}
+    kept = best_run(runs)
+    model = TemporalModel.from_bytes(kept.blob)
     unavailable = {name: selector for run in runs for name, selector in run.split.unavailable.items()}
     return {
         "name": settings.name,
         "task": settings.task,
+        "source": "replay",
+        "kept": kept.name,
+        "model_sha256": model.sha256,
+        "trained": model.trained,
+        "classifier_trained": settings.trains_classifier,
         "seeds": list(settings.seeds),
         "split": list(dict.fromkeys(run.split.words for run in runs)),
         "tests": tests,
@@ -325,6 +309,7 @@ def summary(settings: Settings, runs: Sequence[Run]) -> dict[str, Any]:
                 "validation": run.validation,
                 "best_step": run.history.best_step,
                 "stopped_early": run.history.stopped_early,
+                "history": asdict(run.history),
                 "tests": run.tests,
             }
             for run in runs

@@ -1,13 +1,14 @@
 """The one file that says how a model is made: data, split, features, model, losses, schedule, seeds.
 
 A TOML file, checked when it is read: an unknown key, a value out of range or a combination that cannot be is refused
-with the key's name. Paths in it are relative to it. docs/training.md explains each key.
+with the key's name. Paths in it are relative to it. docs/training.md lists every key, from the descriptions here.
 """
 
 from __future__ import annotations
 
 import os
 import tomllib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -26,32 +27,36 @@ MAX_SETTINGS_BYTES = 1 << 20
 
 Task = Literal["activity", "identity"]
 HeldOut = Literal["recording", "session", "person", "room"]
-Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(ge=1)]
+NotNegative = Annotated[int, Field(ge=0)]
+Above0 = Annotated[float, Field(gt=0)]
+Seed = Annotated[int, Field(ge=0, lt=2**31)]
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=False)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=False, ser_json_inf_nan="strings")
 
 
 class DataSettings(_Section):
     """Which recordings: a manifest, or a folder of a known layout."""
 
-    path: str
+    path: str = Field(description="A manifest, or a folder of a known layout; `--data` takes its place.")
 
 
 class ValidationSettings(_Section):
     """The part of the training recordings that training stops by: the last `fraction` of the values of `by`."""
 
-    fraction: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    by: HeldOut = "recording"
+    fraction: float = Field(
+        default=0.0, ge=0, lt=1, description="The last ones, in order of time, of the values of `by`."
+    )
+    by: HeldOut = Field(default="recording", description="What training and validation share no value of.")
 
 
 class WithinSettings(_Section):
     """Windows of a recording that are looked for among others of the same one, by number from 0, as some papers do."""
 
-    probe: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)]
-    gallery: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)]
+    probe: tuple[NotNegative, ...] = Field(min_length=1, description="Windows that are looked for.")
+    gallery: tuple[NotNegative, ...] = Field(min_length=1, description="Windows among which.")
 
     @model_validator(mode="after")
     def _apart(self) -> Self:
@@ -63,13 +68,16 @@ class WithinSettings(_Section):
 class SplitSettings(_Section):
     """Who is on which side. Either `train` and `tests`, or `folds`: never windows of one recording on two sides."""
 
-    held_out: HeldOut
-    among: str = "all"  # the recordings that the split is made of
-    train: str = "all"
-    tests: dict[str, str] = Field(default_factory=dict)
-    folds: Positive | Literal["each"] | None = None
+    held_out: HeldOut = Field(description="What no test shares a value of with training.")
+    among: str = Field(default="all", description="Selector of the recordings that the split is made of.")
+    train: str = Field(default="all", description="Selector, such as `session=D1`, of what trains and validates.")
+    tests: dict[str, str] = Field(default={}, description="Name of each test to its selector, or to `rest`.")
+    folds: Positive | Literal["each"] | None = Field(
+        default=None,
+        description="In place of `train` and `tests`: so many groups of values of `held_out`, each tested once.",
+    )
     validation: ValidationSettings = ValidationSettings()
-    within: WithinSettings | None = None  # identity: one more figure for each of the tests
+    within: WithinSettings | None = Field(default=None, description="Identity: one more figure for each of the tests.")
 
     @model_validator(mode="after")
     def _one_way(self) -> Self:
@@ -81,29 +89,45 @@ class SplitSettings(_Section):
 class ModelSettings(_Section):
     """Sizes of the network, apart from features and classes, which come from the data."""
 
-    layers: Positive = 2
-    width: Positive | None = None  # None: no input projection, the width is the number of features
-    q_heads: Positive = 4
-    kv_heads: Positive = 1
-    head_dim: Positive = 16
-    backend: Literal["sparse_gqa", "dense"] = "sparse_gqa"
-    window: Annotated[int, Field(ge=0)] = 32
-    block_size: Positive = 16
-    global_tokens: tuple[int, ...] = (0,)
-    norm: Literal["none", "rms"] = "rms"
-    hidden: Annotated[int, Field(ge=0)] = 0
-    activation: Literal["relu", "silu"] = "silu"
-    pooling: Literal["mean", "last", "last_n", "mean_spread"] = "last"
-    pool_frames: Annotated[int, Field(ge=0)] = 0
-    embedding: tuple[int, ...] = ()
-    members: Positive = 1  # networks, each trained from a seed of its own, that go into one blob side by side
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
-    part_scale: tuple[
-        Annotated[float, Field(gt=0)], ...
-    ] = ()  # of [features] parts: their standard deviation at the input
-    input_noise: Annotated[float, Field(ge=0)] = 0.0  # most of its standard deviation, in scaled features
-    input_offset: Annotated[float, Field(ge=0)] = 0.0  # the same for all frames of a window
-    input_mask: Annotated[float, Field(ge=0, lt=1)] = 0.0  # largest share of features that a window does without
+    layers: Positive = Field(
+        default=2, description="Of attention, each with a feed-forward block where `hidden` is not 0."
+    )
+    width: Positive | None = Field(
+        default=None, description="Of the model; none: no input projection, as wide as a frame."
+    )
+    q_heads: Positive = Field(default=4, description="Query heads; a multiple of `kv_heads`.")
+    kv_heads: Positive = Field(default=1, description="Key and value heads.")
+    head_dim: Positive = Field(default=16, description="Size of one head.")
+    backend: Literal["sparse_gqa", "dense"] = Field(
+        default="sparse_gqa", description="Sparse attention, or all frames before."
+    )
+    window: NotNegative = Field(default=32, description="Frames before the present one that attention sees.")
+    block_size: Positive = Field(default=16, description="Frames that one landmark stands for.")
+    global_tokens: tuple[int, ...] = Field(
+        default=(0,), description="Frames that all later ones see, by number from 0."
+    )
+    norm: Literal["none", "rms"] = Field(default="rms", description="Before attention and feed-forward.")
+    hidden: NotNegative = Field(default=0, description="Size of the feed-forward blocks; 0: none.")
+    activation: Literal["relu", "silu"] = Field(default="silu", description="Of the feed-forward blocks.")
+    pooling: Literal["mean", "last", "last_n", "mean_spread"] = Field(
+        default="last", description="Over the frames so far."
+    )
+    pool_frames: NotNegative = Field(default=0, description="Of `last_n`; 0 with the others.")
+    embedding: tuple[Positive, ...] = Field(
+        default=(), max_length=2, description="Sizes of the projection to the embedding: none, one layer, or two."
+    )
+    members: Positive = Field(default=1, description="Networks, each from a seed of its own, side by side in one blob.")
+    dropout: float = Field(default=0.1, ge=0, lt=1, description="While training.")
+    part_scale: tuple[Above0, ...] = Field(
+        default=(), description="Standard deviation at the input of each of the `[[features.parts]]`; none: 1."
+    )
+    input_noise: float = Field(
+        default=0.0, ge=0, description="While training: most of the noise's standard deviation, in scaled features."
+    )
+    input_offset: float = Field(default=0.0, ge=0, description="The same, one number for all frames of a window.")
+    input_mask: float = Field(
+        default=0.0, ge=0, lt=1, description="Largest share of features that a window does without."
+    )
 
     @model_validator(mode="after")
     def _members_that_fit_together(self) -> Self:
@@ -147,14 +171,20 @@ class ModelSettings(_Section):
 class BatchSettings(_Section):
     """What one step sees: windows of recordings, augmented."""
 
-    windows: Positive = 32
-    packets: Annotated[int, Field(ge=0)] = 0  # of a window; 0: whole recordings
-    label_packets: Positive = 1  # a frame's label is that of most of the last so many packets
-    identities: Positive | None = None  # windows come in equal parts from this many people, and from their recordings
-    copies: Annotated[int, Field(ge=0)] = 0  # augmented versions of a recording to draw from; 0: ever new ones
-    augmentations: tuple[str, ...] = ()
-    least: Annotated[int, Field(ge=0)] = 2
-    most: Annotated[int, Field(ge=0)] = 4
+    windows: Positive = Field(default=32, description="Of a step.")
+    packets: NotNegative = Field(default=0, description="Of a window; 0: whole recordings.")
+    label_packets: Positive = Field(
+        default=1, description="A frame's label is that of most of the last so many packets."
+    )
+    identities: Positive | None = Field(
+        default=None, description="Windows come in equal parts from this many people, and from their recordings."
+    )
+    copies: NotNegative = Field(
+        default=0, description="Augmented versions of a recording to draw from; 0: ever new ones."
+    )
+    augmentations: tuple[str, ...] = Field(default=(), description=f"Of {', '.join(AUGMENTATIONS)}.")
+    least: NotNegative = Field(default=2, description="At least so many augmentations at a time,")
+    most: NotNegative = Field(default=4, description="and at most so many.")
 
     @field_validator("augmentations")
     @classmethod
@@ -170,43 +200,82 @@ class BatchSettings(_Section):
             raise ValueError("copies are of whole recordings: set packets to 0, or copies to 0")
         return self
 
+    @model_validator(mode="after")
+    def _counts_that_fit_together(self) -> Self:
+        if self.least > self.most:
+            raise ValueError(f"least {self.least} is more than most {self.most}; give least <= most")
+        if self.identities is not None and self.windows < self.identities:
+            raise ValueError(f"{self.windows} windows of {self.identities} identities: give at least one window each")
+        return self
+
 
 class LossSettings(_Section):
     """Weights of the losses; 0 leaves one out."""
 
-    cross_entropy: Annotated[float, Field(ge=0)] = 1.0
-    at_end: bool = False  # cross-entropy at a window's last frame alone, not at every one
-    label_smoothing: Share = 0.0
-    mix: Annotated[float, Field(ge=0)] = 0.0  # at_end: pairs of windows are mixed by shares of Beta(mix, mix); 0: not
-    supervised_contrastive: Annotated[float, Field(ge=0)] = 0.0
-    episodes: Annotated[float, Field(ge=0)] = 0.0  # recognise half of the identities through the other half's whitening
-    contrastive: Annotated[float, Field(ge=0)] = 0.0
+    cross_entropy: float = Field(
+        default=1.0, ge=0, description="Of activities; 0 where people are learned, or no labels."
+    )
+    at_end: bool = Field(default=False, description="Cross-entropy at a window's last frame alone, not at every one.")
+    label_smoothing: float = Field(
+        default=0.0, ge=0, le=1, description="Share of the probability that all classes get."
+    )
+    mix: float = Field(
+        default=0.0, ge=0, description="`at_end`: pairs of windows are mixed by shares of Beta(mix, mix)."
+    )
+    supervised_contrastive: float = Field(
+        default=0.0, ge=0, description="Windows of one person attract each other (SupCon)."
+    )
+    episodes: float = Field(
+        default=0.0, ge=0, description="Recognise half of a step's people through the whitening of the other half."
+    )
+    contrastive: float = Field(
+        default=0.0, ge=0, description="Two views of a window attract each other (NT-Xent, VICReg)."
+    )
+
+    @model_validator(mode="after")
+    def _mixed_at_the_end(self) -> Self:
+        if self.mix and not self.at_end:
+            raise ValueError("mix is of windows' last frames: set at_end to true, or mix to 0")
+        return self
 
 
 class ScheduleSettings(_Section):
     """How long, how fast, and when it stops."""
 
-    steps: Annotated[int, Field(ge=0)] = 1000
-    learning_rate: Annotated[float, Field(gt=0)] = 2e-3
-    weight_decay: Annotated[float, Field(ge=0)] = 0.01
-    warm_up: Share = 0.1  # share of the steps
-    clip: Annotated[float, Field(gt=0)] = 1.0  # of the gradient's norm
-    average: Annotated[float, Field(ge=0, lt=1)] = 0.0  # decay of the exponential average of weights; 0: none
-    bf16: bool = False
-    every: Positive = 50  # steps between checkpoints, and between looks at the validation recordings
-    patience: Positive | None = None  # looks without improvement after which training stops
+    steps: NotNegative = Field(default=1000, description="Of the optimiser.")
+    learning_rate: float = Field(default=2e-3, gt=0, description="At its highest; half a cosine down to 0.")
+    weight_decay: float = Field(default=0.01, ge=0, description="Of AdamW, on matrices.")
+    warm_up: float = Field(default=0.1, ge=0, le=1, description="Share of the steps in which the rate rises.")
+    clip: float = Field(default=1.0, gt=0, description="Of the gradient's norm.")
+    average: float = Field(default=0.0, ge=0, lt=1, description="Decay of the exponential average of weights; 0: none.")
+    bf16: bool = Field(default=False, description="Forward passes in bfloat16.")
+    every: Positive = Field(
+        default=50, description="Steps between checkpoints, and between looks at validation recordings."
+    )
+    patience: Positive | None = Field(default=None, description="Looks without improvement after which training stops.")
 
 
 class ReadoutSettings(_Section):
     """A closed form in place of a trained projection: training.readout."""
 
-    packets: Positive = 100  # of a window
-    hop: Positive = 25  # packets between the starts of two windows
-    shrinkage: Share = 0.1  # of the change's covariance, towards features that change independently
-    part_weights: tuple[Annotated[float, Field(gt=0)], ...] = ()  # of [features] parts; a small one is shrunk harder
-    between_recordings: Annotated[float, Field(ge=0)] = 0.3  # weight of what changes between a person's recordings
-    closed_set: bool = False  # only directions that tell the trained people apart: one fewer than there are people
-    evening: Annotated[float, Field(ge=0, le=0.5)] = 0.0  # power of its variance that a direction is divided by
+    packets: Positive = Field(default=100, description="Of a window.")
+    hop: Positive = Field(default=25, description="Packets between the starts of two windows.")
+    shrinkage: float = Field(
+        default=0.1, ge=0, le=1, description="Of the change's covariance, towards features that change independently."
+    )
+    part_weights: tuple[Above0, ...] = Field(
+        default=(), description="Of each of the `[[features.parts]]`; a small one is shrunk harder; none: 1."
+    )
+    between_recordings: float = Field(
+        default=0.3, ge=0, description="Weight of what changes between a person's recordings."
+    )
+    closed_set: bool = Field(
+        default=False,
+        description="Only directions that tell the trained people apart: one fewer than there are people.",
+    )
+    evening: float = Field(
+        default=0.0, ge=0, le=0.5, description="Power of its variance that a direction is divided by."
+    )
 
 
 class FitSettings(_Section):
@@ -215,41 +284,107 @@ class FitSettings(_Section):
     batch: BatchSettings = BatchSettings()
     losses: LossSettings = LossSettings()
     schedule: ScheduleSettings = ScheduleSettings()
-    readout: ReadoutSettings | None = None  # after training; None: what was trained stays
+    readout: ReadoutSettings | None = Field(
+        default=None, description="Of people, after training; none: the trained one."
+    )
 
 
 class Settings(FitSettings):
     """A whole configuration."""
 
-    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,63}$")]
-    task: Task
-    seeds: Annotated[tuple[Annotated[int, Field(ge=0, lt=2**31)], ...], Field(min_length=1)] = (0, 1, 2)
-    start_from: str | None = None  # a blob, such as `wdt pretrain` leaves
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,63}$", description="Of the run, and of its folder.")
+    task: Task = Field(description="What is recognised: what somebody does, or who it is.")
+    seeds: tuple[Seed, ...] = Field(
+        default=(0, 1, 2), min_length=1, description="One model each; `--seeds` takes their place."
+    )
+    start_from: str | None = Field(
+        default=None, description="A blob, such as `wdt pretrain` leaves, to take the encoder from."
+    )
     data: DataSettings
     split: SplitSettings
-    features: dict[str, Any] = Field(default_factory=dict)
+    features: dict[str, Any] = Field(
+        default={}, description="The feature chain, which goes into the blob: features.md."
+    )
     model: ModelSettings = ModelSettings()
-    dtype: Literal["float32", "float16"] = "float16"
+    dtype: Literal["float32", "float16"] = Field(default="float16", description="Of the weights in the blob.")
+
+    @field_validator("seeds")
+    @classmethod
+    def _different(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
+        if len(set(seeds)) < len(seeds):
+            raise ValueError(f"{list(seeds)} has a seed twice; give different ones")
+        return seeds
 
     @model_validator(mode="after")
-    def _one_scale_a_part(self) -> Self:
-        if self.model.part_scale and len(self.model.part_scale) != len(self.chain.parts):
-            raise ValueError(
-                f"{len(self.model.part_scale)} part_scale for {len(self.chain.parts)} parts; give one for each"
-            )
+    def _fits_together(self) -> Self:
+        for wrong, said in self._contradictions():
+            if wrong:
+                raise ValueError(said)
         return self
 
-    @model_validator(mode="after")
-    def _members_without_validation(self) -> Self:
-        if self.model.members > 1 and self.split.validation.fraction:
-            raise ValueError("several members have no validation score in common: leave split.validation out")
-        return self
+    def _contradictions(self) -> Iterator[tuple[bool, str]]:
+        """What sections cannot say at once, and what to do about it."""
+        model, losses, validated = self.model, self.losses, self.split.validation.fraction > 0
+        identity, scales, parts = self.task == "identity", len(model.part_scale), len(self.chain.parts)
+        yield scales not in (0, parts), f"{scales} part_scale for {parts} parts; give one for each"
+        yield (
+            model.members > 1 and validated,
+            "several members have no validation score in common: leave split.validation out",
+        )
+        yield (
+            not identity and self.split.within is not None,
+            'split.within compares windows of people: leave it out, or set task to "identity"',
+        )
+        yield (
+            not identity and self.readout is not None,
+            'readout is of people: leave it out, or set task to "identity"',
+        )
+        yield (
+            self.readout is not None and len(model.embedding) != 1,
+            f"readout fills one layer: set model.embedding to one size, not {list(model.embedding)}",
+        )
+        yield (
+            identity and losses.cross_entropy > 0 and self.schedule.steps > 0,
+            "losses.cross_entropy is of activity labels, and says nothing of people: set it to 0, and give "
+            "supervised_contrastive, episodes or contrastive a weight",
+        )
+        weights = (losses.cross_entropy, losses.supervised_contrastive, losses.episodes, losses.contrastive)
+        yield (
+            self.schedule.steps > 0 and not any(weights),
+            "every loss has the weight 0; give one, or set schedule.steps = 0",
+        )
+        yield (
+            not self.names_classes and not identity and validated,
+            "without cross_entropy there are no decisions to validate by: leave split.validation out",
+        )
+        yield (
+            self.schedule.patience is not None and not validated,
+            "schedule.patience counts looks at validation recordings: set split.validation.fraction, or leave it out",
+        )
+        yield (
+            not identity and self.names_classes and self.pooled_dim < 2,
+            "an activity model of one pooled number has no statistics to adapt by: set model.width to 2 or more",
+        )
 
-    @model_validator(mode="after")
-    def _windows_of_people(self) -> Self:
-        if self.split.within is not None and self.task != "identity":
-            raise ValueError('split.within compares windows of people: leave it out, or set task to "identity"')
-        return self
+    @property
+    def names_classes(self) -> bool:
+        """Whether the classifier is for something; without, its classes are placeholders and no labels are needed."""
+        return self.losses.cross_entropy > 0 or self.readout is not None
+
+    @property
+    def trains(self) -> bool:
+        """Whether any weight is learned from data."""
+        return self.schedule.steps > 0 or self.readout is not None
+
+    @property
+    def trains_classifier(self) -> bool:
+        """Whether the classifier's weights are."""
+        return self.trains and self.names_classes
+
+    @property
+    def pooled_dim(self) -> int:
+        """P: length of the vector that is classified."""
+        return self.model.sizes(self.chain.input_dim, 2).pooled_dim
 
     @property
     def loudness(self) -> NDArray[np.float32]:
@@ -275,12 +410,17 @@ class Settings(FitSettings):
         return features
 
 
-def read_settings(path: str | os.PathLike[str], data: str | os.PathLike[str] | None = None) -> Settings:
-    """The settings in a TOML file.
+def read_settings(
+    path: str | os.PathLike[str],
+    data: str | os.PathLike[str] | None = None,
+    seeds: Sequence[int] | None = None,
+) -> Settings:
+    """The settings in a TOML file; paths in them are absolute.
 
     Args:
         path: the file.
         data: takes the place of `data.path`, relative to the working directory.
+        seeds: take the place of `seeds`.
 
     Raises:
         FileError: the file cannot be read.
@@ -293,15 +433,16 @@ def read_settings(path: str | os.PathLike[str], data: str | os.PathLike[str] | N
         raise ConfigError(f"{file} is no TOML: {error}") from None
     if data is not None:
         document["data"] = {"path": os.fspath(data)}
+    if seeds is not None:
+        document["seeds"] = list(seeds)
     try:
         settings = Settings.model_validate(document)
         settings.model.head()
     except ValidationError as error:
         wrong = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()[:5])
         raise ConfigError(f"{file}: {wrong}") from None
+    found = file.parent / settings.data.path if data is None else Path(data)
+    paths: dict[str, Any] = {"data": DataSettings(path=os.fspath(found.absolute()))}
     if settings.start_from is not None:
-        settings = settings.model_copy(update={"start_from": os.fspath(file.parent / settings.start_from)})
-    if data is None:
-        beside = DataSettings(path=os.fspath(file.parent / settings.data.path))
-        settings = settings.model_copy(update={"data": beside})
-    return settings
+        paths["start_from"] = os.fspath((file.parent / settings.start_from).absolute())
+    return settings.model_copy(update=paths)
