@@ -27,7 +27,7 @@ from wifi_densepose_temporal.training.gate import compare
 from wifi_densepose_temporal.training.network import TemporalNetwork
 from wifi_densepose_temporal.training.recipe import train
 from wifi_densepose_temporal.training.settings import Settings, read_settings
-from wifi_densepose_temporal.training.tracks import Names, load, load_tracks
+from wifi_densepose_temporal.training.tracks import load
 from wifi_densepose_temporal.training.validation import score_of
 
 PRE = (
@@ -284,13 +284,14 @@ def test_only_people_with_another_recording_count_in_validation(tmp_path: Path) 
 @pytest.mark.parametrize("at_end", [True, False])
 def test_validation_scores_what_is_trained(tmp_path: Path, at_end: bool) -> None:
     """A model that is right in the last frame only is right, if the last frame is what it is trained for."""
-    np.save(tmp_path / "w.npy", wander(100, 1).T)
-    (tmp_path / "manifest.csv").write_text(
-        "path,label,labels_path,person,session,room,start,rate_hz\nw.npy,b,,1,s,r,1,100\n"
-    )
+    rows = ["path,label,labels_path,person,session,room,start,rate_hz"]
+    for number, label in enumerate("ab"):
+        np.save(tmp_path / f"{label}.npy", wander(100, number).T)
+        rows.append(f"{label}.npy,{label},,1,s,r,{number},100")
+    (tmp_path / "manifest.csv").write_text("\n".join(rows) + "\n")
     given = activities(tmp_path, at_end)
     recordings = open_dataset(tmp_path).recordings
-    tracks = load_tracks(recordings, Names(("a", "b"), ("1",)), given.chain, None)
+    tracks = load(recordings[:1], recordings[1:], given.chain, None).validation
     frames = len(frames_of(tracks[0].packets, tracks[0].subcarriers, given.chain)[0])
     found = score_of(tracks, given)(network_that_says(given, [[1.0, 0.0]]))
     assert found == pytest.approx(1.0 if at_end else 1 / frames)

@@ -29,7 +29,7 @@ from wifi_densepose_temporal.training.blob import to_network
 from wifi_densepose_temporal.training.network import Layer, TemporalNetwork
 from wifi_densepose_temporal.training.recipe import Run
 from wifi_densepose_temporal.training.settings import Settings
-from wifi_densepose_temporal.training.tracks import Names, load_track
+from wifi_densepose_temporal.training.tracks import load
 
 Floats = NDArray[np.float64]
 
@@ -101,11 +101,10 @@ def deployed_packets(settings: Settings) -> int:
 
 def cut(settings: Settings, recordings: Sequence[Recording], cache: FeatureCache | None) -> Held:
     """The windows of recordings, without those before which there is no measurement; at most about `MAX_WINDOWS`."""
-    names = Names((), tuple(sorted({recording.person for recording in recordings})))  # labels are not asked for
     size = deployed_packets(settings)
     held = Held([], [], [], [])
-    for number, recording in enumerate(recordings):
-        track = load_track(recording, names, settings.chain, cache)
+    tracks = load(recordings, (), settings.chain, cache).train
+    for number, (recording, track) in enumerate(zip(recordings, tracks, strict=True)):
         count = len(track.packets)
         length = size or count
         every = DEFAULT_WINDOW if not size and recording.labels_path is not None else length

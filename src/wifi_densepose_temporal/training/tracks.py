@@ -42,7 +42,8 @@ class Learning:
     Attributes:
         names: of labels and people on both sides.
         train, validation: tracks.
-        scale: as `feature_scale`, of the training side alone.
+        scale: mean and 1 / standard deviation `[F]` of the features over all frames of the training side: constants
+            of the model, by which a test recording is scaled too.
     """
 
     names: Names
@@ -56,9 +57,12 @@ def load(
 ) -> Learning:
     """All that training takes of a split; each recording is read once.
 
+    Of a recording whose packets hold one receive chain each, those of the most frequent one count, as in `extract`.
+
     Raises:
-        FileError, FormatError, MemoryLimitError, ConfigError: as `load_track`.
-        ShapeError: as `load_tracks`.
+        FileError, FormatError, ConfigError: a recording cannot be read, or makes no frames.
+        MemoryLimitError: it is longer than `csi.limits` allows.
+        ShapeError: the recordings of a side do not have one number of antennas and subcarriers.
     """
     learned, watched = ([_read(recording, chain, cache) for recording in side] for side in (train, validation))
     names = _names((label for one in (*learned, *watched) for label in one.labels), (*train, *validation))
@@ -66,49 +70,6 @@ def load(
     _require_one_shape(tracks)
     _require_one_shape(checked)
     return Learning(names, tracks, checked, _scale((one.moments for one in learned), chain.input_dim))
-
-
-def names_of(recordings: Sequence[Recording], chain: FeatureConfig, cache: FeatureCache | None) -> Names:
-    """All labels and people of some recordings, sorted."""
-    labels: set[str] = set()
-    for recording in recordings:
-        found = labelled_frames(recording, chain, cache).packet_labels
-        labels |= set() if found is None else set(np.unique(found).tolist())
-    return _names(labels, recordings)
-
-
-def load_track(recording: Recording, names: Names, chain: FeatureConfig, cache: FeatureCache | None) -> Track:
-    """A recording's packets; those of the most frequent receive chain where packets hold one each, as `extract` takes.
-
-    Raises:
-        FileError, FormatError, ConfigError: it cannot be read, or makes no frames.
-        MemoryLimitError: it is longer than `csi.limits` allows.
-    """
-    return _track(_read(recording, chain, cache), names)
-
-
-def load_tracks(
-    recordings: Sequence[Recording], names: Names, chain: FeatureConfig, cache: FeatureCache | None
-) -> list[Track]:
-    """As `load_track`, of all.
-
-    Raises:
-        ShapeError: the recordings do not have one number of antennas and subcarriers.
-    """
-    tracks = [load_track(recording, names, chain, cache) for recording in recordings]
-    _require_one_shape(tracks)
-    return tracks
-
-
-def feature_scale(
-    recordings: Sequence[Recording], chain: FeatureConfig, cache: FeatureCache | None
-) -> tuple[Floats, Floats]:
-    """Mean and 1 / standard deviation `[F]` of the features over all frames of the training recordings.
-
-    They are constants of the model, taken from training recordings alone; a test recording is scaled by them.
-    """
-    frames = (labelled_frames(recording, chain, cache).frames.values for recording in recordings)
-    return _scale(map(_moments, frames), chain.input_dim)
 
 
 # ----------------------------------------------------------------------------------------------- one recording
