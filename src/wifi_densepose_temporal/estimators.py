@@ -46,9 +46,6 @@ SCHEDULE = ("steps", "learning_rate", "weight_decay")
 #: phase of I/Q, or change times, which frames do not have.
 FRAME_AUGMENTATIONS = ("temporal_jitter", "drop_and_interpolate", "amplitude_scaling", "gaussian_noise")
 
-#: A blob has at least two classes. An embedder's are never trained, and these names say so wherever they are shown.
-NO_CLASSES = ("untrained_0", "untrained_1")
-
 #: Of the embedding projection's sizes: a blob holds them in 16 bits.
 MAX_EMBEDDING = 2**16 - 1
 
@@ -335,7 +332,7 @@ class TemporalEmbedder(TransformerMixin, _TemporalEstimator):  # type: ignore[mi
         # A case comes once in a step at most: two copies of it would be pushed apart, or be all too easily near.
         batch = {"windows": self._windows(cases, least=2), "augmentations": augmentations}
         losses = {"cross_entropy": 0.0, loss: 1.0}
-        blob = self._trained(cases, numbers, task, NO_CLASSES, batch, losses, embedding=embedding)
+        blob = self._trained(cases, numbers, task, records.UNTRAINED_CLASSES, batch, losses, embedding=embedding)
         self.model_ = TemporalModel.from_bytes(blob)
         self.blob_, self.n_features_in_ = blob, cases[0].shape[1]
         return self

@@ -113,7 +113,9 @@ def activity_document(model: TemporalModel, result: ActivityResult, split: str) 
     scored, windowing = result.scored, result.windowing
     recordings = [one.recording for one in scored]
     seen = seen_in_training(model, recordings)
+    untrained = model.provenance.get("classifier") == "untrained"  # of an encoder: its labels mean nothing
     return _document(model, "activity", split) | {
+        "trained": False if untrained else model.trained,
         "window_accuracy": result.window_accuracy,
         "frame_accuracy": result.frame_accuracy,
         "recording_accuracy": result.recording_accuracy,

@@ -28,6 +28,9 @@ CHAIN_COUNTS = ("frame_bins", "hold", "n_parts")
 #: A longer label is refused: it is shown in tables, and a node sends it over the air.
 MAX_LABEL_LETTERS = 64
 
+#: A blob has at least two classes. Those of an encoder are never trained, and say so wherever they are shown.
+UNTRAINED_CLASSES = ("untrained_0", "untrained_1")
+
 
 @dataclass(frozen=True)
 class Record:

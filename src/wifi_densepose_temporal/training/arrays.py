@@ -16,9 +16,8 @@ from pydantic import ValidationError
 from sklearn.preprocessing import StandardScaler  # type: ignore[import-untyped]
 
 from wifi_densepose_temporal.cases import Floats, digest
-from wifi_densepose_temporal.csi import FeatureConfig
 from wifi_densepose_temporal.errors import ConfigError
-from wifi_densepose_temporal.rvne import WeightBlob
+from wifi_densepose_temporal.rvne.records import UNTRAINED_CLASSES
 from wifi_densepose_temporal.training.augment import Packets
 from wifi_densepose_temporal.training.batches import Track
 from wifi_densepose_temporal.training.blob import to_blob
@@ -69,10 +68,10 @@ def train_cases(
         "config": {"model": sizes.model_dump(mode="json"), **settings.model_dump(mode="json")},
         "tool": f"wifi-densepose-temporal {metadata.version('wifi-densepose-temporal')}",
     }
-    blob = to_blob(network, labels=classes, chain=FeatureConfig(), provenance=provenance)
+    if tuple(classes) == UNTRAINED_CLASSES:
+        provenance["classifier"] = "untrained"
     # No chain of ours made these frames, and a blob that named one would be run on captures with it.
-    kept = [record for record in blob.records if record.name != "feature_chain"]
-    return WeightBlob(blob.header, blob.weights, kept).serialize()
+    return to_blob(network, labels=classes, chain=None, provenance=provenance).serialize()
 
 
 def _settings(model: Mapping[str, Any], loop: Mapping[str, Any]) -> tuple[ModelSettings, FitSettings]:

@@ -29,7 +29,7 @@ def to_blob(
     network: TemporalNetwork,
     *,
     labels: Sequence[str],
-    chain: FeatureConfig,
+    chain: FeatureConfig | None,
     provenance: Mapping[str, Any],
     dtype: BlobDtype = "float32",
 ) -> WeightBlob:
@@ -38,7 +38,7 @@ def to_blob(
     Args:
         network: as trained; its parameters are copied, BatchNorm as in evaluation.
         labels: C names, in the order of the logits.
-        chain: what made its frames.
+        chain: what made its frames; None: not stated, since none of ours did.
         provenance: where the weights come from; has to say `trained`.
         dtype: of the weights; float16 rounds them, and `to_network` of such a blob gives the rounded ones.
 
@@ -70,7 +70,9 @@ def to_blob(
         extra.append(records.feed_forward(blocks, sizes.activation, dtype))
     if sizes.embedding:
         extra.append(records.embedding_projection(_folded(network.projection), dtype))
-    extra += [records.feature_chain(chain.to_words()), records.class_labels(labels), records.provenance(provenance)]
+    if chain is not None:
+        extra.append(records.feature_chain(chain.to_words()))
+    extra += [records.class_labels(labels), records.provenance(provenance)]
     return WeightBlob(header, stored, extra)
 
 

@@ -29,8 +29,6 @@ from wifi_densepose_temporal.training.settings import Settings
 
 logger = logging.getLogger(__name__)
 
-#: A blob has at least two classes. Those of a classifier that is not trained have names that say so wherever they show.
-PLACEHOLDER_CLASSES = ("untrained_0", "untrained_1")
 UNLISTED = "what the model that training started from was trained on is not listed in its blob"
 
 

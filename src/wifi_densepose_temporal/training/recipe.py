@@ -35,13 +35,13 @@ from wifi_densepose_temporal.evaluation.identity import RANKS, Scores, evaluate_
 from wifi_densepose_temporal.evaluation.report import counted, few
 from wifi_densepose_temporal.files import write_whole
 from wifi_densepose_temporal.model import TemporalModel
+from wifi_densepose_temporal.rvne.records import UNTRAINED_CLASSES
 from wifi_densepose_temporal.training.batches import frames_of
 from wifi_densepose_temporal.training.blob import to_blob
 from wifi_densepose_temporal.training.ensemble import side_by_side
 from wifi_densepose_temporal.training.fit import History, fit
 from wifi_densepose_temporal.training.network import TemporalNetwork
 from wifi_densepose_temporal.training.provenance import (
-    PLACEHOLDER_CLASSES,
     Start,
     check_start,
     provenance,
@@ -267,7 +267,7 @@ def class_names(settings: Settings, names: Names, split: Split) -> tuple[str, ..
         ConfigError: it is one, so that there is nothing to decide.
     """
     if not settings.names_classes:
-        return PLACEHOLDER_CLASSES
+        return UNTRAINED_CLASSES
     activity = settings.task == "activity"
     classes = names.labels if activity else tuple(sorted({one.person for one in split.train}))
     if len(classes) < 2:
