@@ -52,7 +52,7 @@ def adapted(blob: bytes, few: Windows, rest: Windows) -> dict[str, float]:
     model, view = TemporalModel.from_bytes(blob), WeightBlobView.parse(blob)
     statistics, original = statistics_of(model, view), classifier_of(model, view)
     helps = validate(statistics, original, few).helps
-    before, after = (one.right(rest) / len(rest) for one in (original, refit(statistics, few)))
+    before, after = (float(one.right(rest).mean()) for one in (original, refit(statistics, few)))
     return {
         "as it was": before,
         "refitted": after,

@@ -62,9 +62,10 @@ class Classifier:
     weight: Float64
     bias: Float64
 
-    def right(self, windows: Windows) -> int:
-        """Number of windows that it decides right."""
-        return int(np.count_nonzero((windows.pooled @ self.weight + self.bias).argmax(axis=1) == windows.label))
+    def right(self, windows: Windows) -> NDArray[np.bool_]:
+        """`[N]`: which windows it decides right."""
+        decided = (windows.pooled @ self.weight + self.bias).argmax(axis=1)
+        return np.asarray(decided == windows.label)
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ class Validation:
     after: int
     """By refits that have not seen the recording."""
     error: float
-    """Standard error of `after - before`, over recordings."""
+    """Standard error of `after - before`: root of the windows that one of the two has right (McNemar 1947)."""
     seen: int
     """By the refit on all of them."""
     most_frequent: int
@@ -155,19 +156,18 @@ def refit(statistics: ClassStatistics, windows: Windows) -> Classifier:
 
 def validate(statistics: ClassStatistics, original: Classifier, windows: Windows) -> Validation:
     """Refits without each recording in turn decide it, and are held against the model as it was."""
-    before, after = [], []
-    for recording in np.unique(windows.recording):
+    before, after = original.right(windows), np.zeros(len(windows), np.bool_)
+    recordings = np.unique(windows.recording)
+    for recording in recordings:
         held_out = windows.recording == recording
-        before.append(original.right(windows.where(held_out)))
-        after.append(refit(statistics, windows.where(~held_out)).right(windows.where(held_out)))
-    gain = np.subtract(after, before)
+        after[held_out] = refit(statistics, windows.where(~held_out)).right(windows.where(held_out))
     return Validation(
         windows=len(windows),
-        recordings=len(gain),
-        before=sum(before),
-        after=sum(after),
-        error=float(gain.std(ddof=1) * np.sqrt(len(gain))),
-        seen=refit(statistics, windows).right(windows),
+        recordings=len(recordings),
+        before=int(before.sum()),
+        after=int(after.sum()),
+        error=float(np.sqrt(np.count_nonzero(before != after))),
+        seen=int(refit(statistics, windows).right(windows).sum()),
         most_frequent=int(np.bincount(windows.label).max()),
     )
 
