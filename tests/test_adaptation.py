@@ -115,6 +115,24 @@ def test_the_recording_decided_is_not_among_those_it_is_decided_by() -> None:
     assert check.after < len(odd) <= check.seen + 1
 
 
+@given(st.lists(st.integers(2, 5), min_size=2, max_size=4), st.integers(0, 999))
+def test_every_class_is_in_every_fold_and_no_recording_in_two(counts: list[int], seed: int) -> None:
+    label = np.random.default_rng(seed).permutation(np.repeat(np.arange(len(counts)), counts))
+    windows = Windows(np.zeros((2 * len(label), 1)), np.repeat(label, 2), np.repeat(np.arange(len(label)), 2))
+    fold = adaptation.folds(windows)
+    assert len(set(fold)) == min(counts)
+    for number in set(fold.tolist()):
+        assert set(windows.label[fold == number]) == set(label)
+    assert (fold[::2] == fold[1::2]).all()
+
+
+def test_recordings_of_one_each_or_of_several_classes_are_folds_by_themselves() -> None:
+    alone = Windows(np.zeros((3, 1)), np.array([0, 1, 2]), np.array([5, 6, 7]))
+    mixed = Windows(np.zeros((4, 1)), np.array([0, 1, 0, 1]), np.array([5, 5, 6, 6]))
+    assert adaptation.folds(alone).tolist() == [0, 1, 2]
+    assert adaptation.folds(mixed).tolist() == [0, 0, 1, 1]
+
+
 # ----------------------------------------------------------------------------------------------------- on recordings
 
 

@@ -72,8 +72,8 @@ class Classifier:
 class Validation:
     """Whether a refit helps, in windows decided right of those in the recordings given.
 
-    Each recording is decided by a refit on the others. With one recording of a class that refit knows nothing new of
-    the class, so what it decides is less than what the whole refit will: one standard error is allowed for that.
+    Each recording is decided by a refit without it and its fold. With one recording of a class that refit knows nothing
+    new of the class, so what it decides is less than what the whole refit will: one standard error is allowed for that.
     """
 
     windows: int
@@ -155,21 +155,36 @@ def refit(statistics: ClassStatistics, windows: Windows) -> Classifier:
 
 
 def validate(statistics: ClassStatistics, original: Classifier, windows: Windows) -> Validation:
-    """Refits without each recording in turn decide it, and are held against the model as it was."""
+    """Refits without the recordings of each fold decide these, and are held against the model as it was."""
     before, after = original.right(windows), np.zeros(len(windows), np.bool_)
-    recordings = np.unique(windows.recording)
-    for recording in recordings:
-        held_out = windows.recording == recording
+    fold = folds(windows)
+    for number in np.unique(fold):
+        held_out = fold == number
         after[held_out] = refit(statistics, windows.where(~held_out)).right(windows.where(held_out))
     return Validation(
         windows=len(windows),
-        recordings=len(recordings),
+        recordings=len(np.unique(windows.recording)),
         before=int(before.sum()),
         after=int(after.sum()),
         error=float(np.sqrt(np.count_nonzero(before != after))),
         seen=int(refit(statistics, windows).right(windows).sum()),
         most_frequent=int(np.bincount(windows.label).max()),
     )
+
+
+def folds(windows: Windows) -> NDArray[np.int64]:
+    """`[N]`: which windows are decided together by a refit on all others; those of a recording always are.
+
+    Where each class has several recordings, a fold has one or more of each: a class that alone has fewer recordings
+    than the others would lose to them. Otherwise each recording is a fold.
+    """
+    recordings, first, place = np.unique(windows.recording, return_index=True, return_inverse=True)
+    label = windows.label[first]
+    fewest = np.bincount(label)[np.unique(label)].min()
+    if fewest < 2 or len(np.unique(label)) < len(np.unique(windows.label)):
+        return np.asarray(place)
+    order = np.array([np.count_nonzero(label[:number] == label[number]) for number in range(len(recordings))])
+    return np.asarray((order % fewest)[place])
 
 
 def _class_means(windows: Windows, classes: int) -> Float64:
