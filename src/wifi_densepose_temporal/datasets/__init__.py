@@ -5,10 +5,10 @@ from __future__ import annotations
 from wifi_densepose_temporal.datasets.cache import FeatureCache
 from wifi_densepose_temporal.datasets.frames import packets_of
 from wifi_densepose_temporal.datasets.labelled import LabelledFrames, labelled_frames
+from wifi_densepose_temporal.datasets.layouts import open_dataset
 from wifi_densepose_temporal.datasets.manifest import (
     Manifest,
     Selector,
-    open_dataset,
     parse_selector,
     read_manifest,
     write_manifest,

@@ -11,13 +11,14 @@ Files of other names are left alone. No file is opened.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
 from wifi_densepose_temporal.csi.clock import DEFAULT_RATE_HZ
-from wifi_densepose_temporal.datasets.manifest import MAX_RECORDINGS, Manifest, place
+from wifi_densepose_temporal.datasets.manifest import MANIFEST_NAME, MAX_RECORDINGS, Manifest, place, read_manifest
 from wifi_densepose_temporal.datasets.recording import Recording, in_time, padded
 from wifi_densepose_temporal.errors import FileError, FormatError
 
@@ -27,6 +28,21 @@ _STABILITY = re.compile(r"(D\d{1,6})/(e\d{1,6}_(?:rx_tx|tx_rx))-x\.npy", re.ASCI
 _HAR = re.compile(r"([^/]+)/user_(\d{1,6})_sample_(\d{1,6})\.csv", re.ASCII)
 _WIPER = re.compile(r"((?:p|empty)\d{1,6})_([A-Z])\.npz", re.ASCII)
 _ESPECTRE = re.compile(r"(baseline|movement)_([a-z0-9]{1,20})_\d{1,4}sc_(\d{8})_(\d{6})\.npz", re.ASCII)
+
+
+def open_dataset(path: str | os.PathLike[str]) -> Manifest:
+    """The manifest of a data set: a manifest file, a folder with a `manifest.csv`, or one of a known layout.
+
+    Raises:
+        FileError: there is no such file or folder.
+        FormatError: the manifest is damaged, or the folder has no manifest and no known layout.
+    """
+    given = Path(path)
+    if not given.is_dir():
+        return read_manifest(given)
+    if (given / MANIFEST_NAME).exists():
+        return read_manifest(given / MANIFEST_NAME)
+    return recognise(given)
 
 
 def recognise(folder: Path) -> Manifest:

@@ -138,23 +138,6 @@ def listed(values: Sequence[str]) -> str:
     return f"{shown} and {len(values) - SHOWN} more" if len(values) > SHOWN else shown
 
 
-def open_dataset(path: str | os.PathLike[str]) -> Manifest:
-    """The manifest of a data set: a manifest file, a folder with a `manifest.csv`, or one of a layout in `layouts`.
-
-    Raises:
-        FileError: there is no such file or folder.
-        FormatError: the manifest is damaged, or the folder has no manifest and no known layout.
-    """
-    from wifi_densepose_temporal.datasets.layouts import recognise  # layouts makes manifests
-
-    given = Path(path)
-    if not given.is_dir():
-        return read_manifest(given)
-    if (given / MANIFEST_NAME).exists():
-        return read_manifest(given / MANIFEST_NAME)
-    return recognise(given)
-
-
 def read_manifest(path: str | os.PathLike[str]) -> Manifest:
     """Reads a manifest file; every file that it names is there.
 
