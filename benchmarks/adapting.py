@@ -1,6 +1,6 @@
 """`wdt adapt` on csi-har: trained on one person, adapted with a few recordings of each class of the other.
 
-    python benchmarks/adapting.py --data ../shared/data --runs runs
+    python benchmarks/adapting.py --data ../shared/data
 
 Takes the blobs that `benchmarks/results.py` has trained, and draws the recordings that the baselines' trees were given
 (benchmarks/baselines.py). What a model is adapted with is never tested on. Where `wdt adapt` would refuse, the model as
@@ -105,7 +105,12 @@ def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="the folder with csi-har in it")
-    parser.add_argument("--runs", type=Path, default=Path("runs"), help="where benchmarks/results.py left its runs")
+    parser.add_argument(
+        "--runs",
+        type=Path,
+        default=Path(__file__).parents[1] / "build" / "runs",
+        help="where benchmarks/results.py left its runs",
+    )
     given = parser.parse_args()
     result = measure(given.data, given.runs)
     write_whole(RESULT, (json.dumps(result, indent=1) + "\n").encode())

@@ -60,6 +60,18 @@ def test_a_class_without_a_new_window_moves_along_with_the_others() -> None:
     assert adaptation.refit(SOURCE, few).right(rest).all()
 
 
+@pytest.mark.parametrize("new_windows", [2, 0])
+def test_a_class_that_training_had_no_window_of_spoils_no_other(new_windows: int) -> None:
+    moved = np.full(SIZE, 30.0)
+    source = adaptation.measure(windows_of(50, 0, moved=moved, classes=(0, 1, 2)), CLASSES)
+    given = (0, 1, 2, 3) if new_windows else (0, 1)
+    few = windows_of(2, 1, moved=moved, classes=given)
+    refitted = adaptation.refit(source, few)
+    for of_class in (0, 1, 2):
+        assert refitted.right(windows_of(100, 2, moved=moved, classes=(of_class,))).mean() > 0.95
+    assert (refitted.right(windows_of(100, 2, moved=moved, classes=(3,))).mean() > 0.95) == bool(new_windows)
+
+
 def test_features_in_other_units_change_no_decision() -> None:
     units = 10.0 ** np.arange(-3, 3)
     few, rest = windows_of(2, 1, moved=1.0), windows_of(100, 2, moved=1.0)
@@ -109,10 +121,12 @@ def test_a_refit_that_helps_is_told_from_one_that_does_not() -> None:
 
 def test_the_recording_decided_is_not_among_those_it_is_decided_by() -> None:
     """A recording that lies apart from all others of its class is decided wrong by them."""
-    base = windows_of(6, 1)
-    odd = Windows(np.vstack([base.pooled, MEANS[[1]] + 0.01]), np.append(base.label, 0), np.append(base.recording, 99))
+    base = windows_of(2, 1)
+    apart = (MEANS[0] + MEANS[1]) / 2 + 0.1 * (MEANS[1] - MEANS[0])  # nearer to class 1, and called class 0
+    odd = Windows(np.vstack([base.pooled, apart]), np.append(base.label, 0), np.append(base.recording, 99))
     check = adaptation.validate(SOURCE, NOTHING, odd)
-    assert check.after < len(odd) <= check.seen + 1
+    assert check.seen == len(odd)
+    assert check.after == len(odd) - 1
 
 
 @given(st.lists(st.integers(2, 5), min_size=2, max_size=4), st.integers(0, 999))
@@ -232,6 +246,10 @@ def test_the_command_writes_only_what_helps(carrying: bytes, tmp_path: Path, wdt
     assert done.document["model_sha256"] == TemporalModel.load(out).sha256
     assert done.document["validation"]["windows"] == 9
     out.unlink()
+    for taken in (blob, tmp_path / "given" / "r0.npy"):
+        before = taken.read_bytes()
+        assert "which is read" in wdt("adapt", blob, tmp_path / "given", "-o", taken).error_line()
+        assert taken.read_bytes() == before
 
     manifest = (tmp_path / "given" / "manifest.csv").read_text().splitlines()
     rng = np.random.default_rng(1)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import secrets
 import stat
+from collections.abc import Iterable
 from pathlib import Path
 
-from wifi_densepose_temporal.errors import FileError
+from wifi_densepose_temporal.errors import ConfigError, FileError
 
 
 def read_whole(path: str | os.PathLike[str], max_bytes: int) -> bytes:
@@ -58,3 +59,14 @@ def write_whole(path: str | os.PathLike[str], content: bytes) -> None:
     finally:
         if beside is not None:
             beside.unlink(missing_ok=True)  # there only if the renaming was not reached, by whatever cause
+
+
+def require_new(out: Path, read: Iterable[Path]) -> None:
+    """Refuses an output that would take the place of something that is read.
+
+    Raises:
+        ConfigError: it names both.
+    """
+    for path in read:
+        if out.resolve() == path.resolve():
+            raise ConfigError(f"--out {out} is {path}, which is read; give the output a file of its own")

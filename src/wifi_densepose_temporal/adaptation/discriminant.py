@@ -23,6 +23,8 @@ PRIOR_RECORDINGS = 0.5
 NEW_WINDOW_WEIGHT = 8.0
 #: How far the covariance is shrunk towards features that vary independently (Ledoit and Wolf 2004 for why).
 SHRINKAGE = 0.03
+#: What a class of which nothing is known is behind the others in the logits; float16 holds it.
+NEVER = 1e3
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,7 +95,8 @@ class Validation:
     def helps(self) -> bool:
         """There is something to gain, nothing that speaks against it, and it is no guess at the most frequent class.
 
-        A guess may be right by luck: two standard errors of it, over recordings, do not count.
+        A guess may be right by luck: two standard errors of it, over recordings, do not count. With two
+        classes that takes six recordings at least.
         """
         guess = self.most_frequent / self.windows
         luck = 2 * (guess * (1 - guess) / self.recordings) ** 0.5
@@ -124,6 +127,7 @@ def refit(statistics: ClassStatistics, windows: Windows) -> Classifier:
 
     A class's mean is that of its new windows, weighed by the number of recordings they are from, with training's mean
     moved by what the other classes have moved, weighed by `PRIOR_RECORDINGS`: a class without a new window moves along.
+    Of a class that training had no window of the new ones alone count; without those it is not decided for.
     The covariance is shrunk in units of training's spread.
 
     Raises:
@@ -134,10 +138,10 @@ def refit(statistics: ClassStatistics, windows: Windows) -> Classifier:
     centre = counts @ mean / counts.sum()
     spread = np.sqrt(np.diag(covariance) + counts @ (mean - centre) ** 2 / counts.sum()) + 1e-6
     recordings = np.array([len(set(windows.recording[windows.label == c].tolist())) for c in range(classes)])
-    present = recordings > 0
+    present, known = recordings > 0, counts > 0  # here, and in training
     new, old = (_class_means(windows, classes) - centre) / spread, (mean - centre) / spread
-    moved = (new - old)[present].mean(axis=0)
-    weight = (recordings / (recordings + PRIOR_RECORDINGS))[:, None]
+    moved = (new - old)[present & known].mean(axis=0) if (present & known).any() else np.zeros(len(centre))
+    weight = np.where(known, recordings / (recordings + PRIOR_RECORDINGS), 1.0)[:, None]
     means = weight * new + (1 - weight) * (old + moved)
     around = (windows.pooled - centre) / spread - new[windows.label]
     scatter = counts.sum() * covariance / np.outer(spread, spread) + NEW_WINDOW_WEIGHT * around.T @ around
@@ -151,7 +155,9 @@ def refit(statistics: ClassStatistics, windows: Windows) -> Classifier:
         ) from None
     directions = np.linalg.solve(factor.T, np.linalg.solve(factor, means.T))
     weights = directions / spread[:, None]
-    return Classifier(weights, -0.5 * np.sum(means.T * directions, axis=0) - centre @ weights)
+    bias = -0.5 * np.sum(means.T * directions, axis=0) - centre @ weights
+    bias[~present & ~known] = bias.min() - NEVER  # nothing is known of such a class
+    return Classifier(weights, bias)
 
 
 def validate(statistics: ClassStatistics, original: Classifier, windows: Windows) -> Validation:

@@ -12,7 +12,7 @@ from wifi_densepose_temporal import adaptation
 from wifi_densepose_temporal.cli.evaluate import ModelArgument, watched
 from wifi_densepose_temporal.cli.output import JsonOption, print_json, print_line, print_table
 from wifi_densepose_temporal.datasets import open_dataset
-from wifi_densepose_temporal.files import read_whole, write_whole
+from wifi_densepose_temporal.files import read_whole, require_new, write_whole
 from wifi_densepose_temporal.model import TemporalModel
 from wifi_densepose_temporal.models import find_model
 from wifi_densepose_temporal.rvne.blob import MAX_BLOB_BYTES
@@ -30,9 +30,12 @@ def adapt(
     """Adapt an activity model to a new room, person or day from a few labelled recordings.
 
     The classifier is refitted in closed form; the network stays. The figures are cross-validated: each recording is
-    decided by a refit on the others. Where that is no better than the model as it is, nothing is written.
+    decided by a refit that has not seen it. Where they speak against the refit, nothing is written.
     """
-    blob, selected = read_whole(find_model(model), MAX_BLOB_BYTES), open_dataset(data).select(split)
+    path, selected = find_model(model), open_dataset(data).select(split)
+    labels = [recording.labels_path for recording in selected if recording.labels_path is not None]
+    require_new(out, [path, data, *labels, *(recording.path for recording in selected)])
+    blob = read_whole(path, MAX_BLOB_BYTES)
     with watched(len(selected), "reading") as advance:
         adapted = adaptation.adapt(blob, selected, advance=advance)
     write_whole(out, adapted.blob)

@@ -13,9 +13,9 @@ from wifi_densepose_temporal.cli.evaluate import ModelArgument, watched
 from wifi_densepose_temporal.cli.output import JsonOption, RateOption, note, print_json, print_line
 from wifi_densepose_temporal.csi import read_capture
 from wifi_densepose_temporal.csi.clock import DEFAULT_RATE_HZ
-from wifi_densepose_temporal.errors import ConfigError, FormatError
+from wifi_densepose_temporal.errors import FormatError
 from wifi_densepose_temporal.evaluation import WindowEmbeddings, embed_windows
-from wifi_densepose_temporal.files import write_whole
+from wifi_densepose_temporal.files import require_new, write_whole
 from wifi_densepose_temporal.model import TemporalModel
 from wifi_densepose_temporal.models import find_model, load_model
 from wifi_densepose_temporal.timeline import training_note
@@ -39,9 +39,7 @@ def embed(
     recording [n], the path as given; start_s and end_s [n], seconds since the recording's first packet; source [n];
     model_sha256; trained (true, false or unstated).
     """
-    for given in (find_model(model), *captures):
-        if out.resolve() == given.resolve():
-            raise ConfigError(f"--out {out} is {given}, which is read; give the embeddings a file of their own")
+    require_new(out, [find_model(model), *captures])
     loaded = load_model(model)
     made, sources = [], []
     with watched(len(captures), "embedding") as advance:
