@@ -44,6 +44,7 @@ TASKS: dict[str, dict[str, str]] = {
 COLUMNS = {
     "accuracy": "accuracy",
     "window_accuracy": "window accuracy",
+    "frame_accuracy": "frame accuracy",
     "macro_f1": "macro F1",
     "rank1": "rank-1",
     "rank5": "rank-5",
@@ -65,7 +66,7 @@ READING = """Read with these in mind:
   recording so far may remember the script. The row with the last seconds only says what is left without it.
 - **csi-har** has two people here, each training and test in turn, and the configuration was chosen looking at
   both: optimistic. A third person is the clean test. Each recording holds one activity, is cut to it, which a
-  live stream is not, and is one window, decided at its end.
+  live stream is not, and is one window, decided at its end: the frame accuracy counts decisions before that too.
 - **wiper81** has one visit of each person, two recordings, A and B, seconds apart, standing in one room: all of it is
   recognition within a visit. That anybody is recognised on another day, in another room or doing something else is
   not claimed, and this data cannot show it. Most of it is the closed-form whitening of the features; the attention
