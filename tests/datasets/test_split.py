@@ -94,6 +94,15 @@ def test_starts_are_in_order_of_their_numbers(files: list[Path]) -> None:
     assert {one.start for one in split.validation} == {"10", "100"}
 
 
+def test_digits_after_a_point_of_a_start_are_a_fraction() -> None:
+    starts = ["9:00:00", "9:00:00.25", "9:00:00.5", "9:00:01.125", "9:00:02", "9:00:10", "10:00:00"]
+    path = Path("x.npy")
+    ordered = in_time([recording(path, start=start) for start in reversed(starts)])
+    assert [one.start for one in ordered] == starts
+    ordered = in_time([dataclasses.replace(recording(path), name=name) for name in ("r.10.csv", "r.9.csv")])
+    assert [one.name for one in ordered] == ["r.9.csv", "r.10.csv"]
+
+
 def test_where_starts_are_alike_names_are_in_order_of_their_numbers(files: list[Path]) -> None:
     ordered = in_time([dataclasses.replace(recording(files[0]), name=name) for name in ("r10.csv", "r9.csv")])
     assert [one.name for one in ordered] == ["r9.csv", "r10.csv"]

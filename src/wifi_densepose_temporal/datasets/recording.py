@@ -41,7 +41,8 @@ class Recording:
         person: who; people of one data set that have one text are one person.
         session: which visit or day; without a break in between.
         room: where.
-        start: orders the recordings of a data set in time (`in_time`); any text whose numbers grow with time.
+        start: orders the recordings of a data set in time (`in_time`); any text whose numbers grow with time. Digits
+            right after a point are a fraction.
         rate_hz: packets a second, for a file without a clock.
 
     Raises:
@@ -96,13 +97,20 @@ class Recording:
 
 
 def in_time(recordings: Iterable[Recording]) -> list[Recording]:
-    """Recordings in the order of their starts, of one start in that of their names; 2 comes before 10 in both."""
-    return sorted(recordings, key=lambda one: (padded(one.start, MAX_TEXT), padded(one.name, MAX_NAME)))
+    """Recordings in the order of their starts, of one start in that of their names; 2 comes before 10 in both.
+
+    In a start, digits right after a point are a fraction: 0.25 comes before 0.5. A name has none: r.2 is before r.10.
+    """
+    return sorted(recordings, key=lambda one: (padded(one.start, MAX_TEXT, fractions=True), padded(one.name, MAX_NAME)))
 
 
-def padded(text: str, digits: int) -> str:
-    """The text with zeros before its numbers, so that in the order of texts e2 comes before e10."""
-    return re.sub("[0-9]+", lambda number: number[0].zfill(digits), text)
+def padded(text: str, digits: int, *, fractions: bool = False) -> str:
+    """The text with zeros before its numbers, so that in the order of texts e2 comes before e10.
+
+    With `fractions`, digits right after a point stay as they are: as text they are in order already.
+    """
+    numbers = "(?<![.0-9])[0-9]+" if fractions else "[0-9]+"
+    return re.sub(numbers, lambda number: number[0].zfill(digits), text)
 
 
 @lru_cache(maxsize=1 << 16)
