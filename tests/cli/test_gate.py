@@ -85,5 +85,5 @@ def test_what_is_unavailable_has_no_figure_in_the_table(wdt: Wdt, config: Path, 
 
 
 def test_wrong_seeds_are_refused_before_anything_is_made(wdt: Wdt, config: Path, tmp_path: Path) -> None:
-    assert "seeds are '1,1'" in wdt("gate", config, "-o", tmp_path / "out", "--seeds", "1,1").error_line()
+    assert "has a seed twice" in wdt("gate", config, "-o", tmp_path / "out", "--seeds", "1,1").error_line()
     assert not (tmp_path / "out").exists()

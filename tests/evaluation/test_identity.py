@@ -19,7 +19,8 @@ from wifi_densepose_temporal.datasets import Manifest, Recording
 from wifi_densepose_temporal.errors import LeakageError, MemoryLimitError
 from wifi_densepose_temporal.evaluation import Scores, embed_windows, evaluate_identity, identity, score
 from wifi_densepose_temporal.evaluation.bootstrap import draw_counts
-from wifi_densepose_temporal.evaluation.identity import cut, evaluate_within, gallery_and_probe
+from wifi_densepose_temporal.evaluation.identity import cut, gallery_and_probe
+from wifi_densepose_temporal.evaluation.within import evaluate_within
 
 MODEL = make_model()
 
@@ -222,6 +223,24 @@ def test_windows_are_looked_for_among_others_of_their_recording(tmp_path: Path) 
     assert (scores.map, scores.probe_windows, scores.cmc.tolist()) == (expected.map, 3, expected.cmc.tolist())
     with pytest.raises(FormatError, match=r"ann_B\.npy: 3 windows of 40 packets"):
         evaluate_within(MODEL, recordings, probe=[0], gallery=[3], packets=40)
+
+
+@pytest.mark.parametrize(
+    ("probe", "gallery", "said"),
+    [
+        ([-1], [0], "a window of the probe is -1; expected at least 0"),
+        ([0], [1, -2], "a window of the gallery is -2"),
+        ([0, 1], [1, 2], "windows 1 are in probe and gallery"),
+        ([0], [], "the gallery has no windows"),
+        ([], [0], "the probe has no windows"),
+    ],
+)
+def test_windows_that_are_no_two_sides_are_refused(
+    tmp_path: Path, probe: list[int], gallery: list[int], said: str
+) -> None:
+    _, recordings = sides(write_persons(tmp_path, ["ann", "bo"], length=130))
+    with pytest.raises(ConfigError, match=said):
+        evaluate_within(MODEL, recordings, probe, gallery, packets=40)
 
 
 def test_a_recording_on_both_sides_is_refused(tmp_path: Path) -> None:

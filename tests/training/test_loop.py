@@ -26,7 +26,8 @@ from wifi_densepose_temporal.training.batches import Sampler, Track, check_share
 from wifi_densepose_temporal.training.fit import History, Score, fit
 from wifi_densepose_temporal.training.network import NetworkSizes, TemporalNetwork
 from wifi_densepose_temporal.training.objective import Objective
-from wifi_densepose_temporal.training.settings import BatchSettings, FitSettings, LossSettings
+from wifi_densepose_temporal.training.sections import BatchSettings, LossSettings
+from wifi_densepose_temporal.training.settings import FitSettings
 
 HEAD = TemporalHeadConfig("sparse_gqa", q_heads=2, kv_heads=1, head_dim=4, window=8, block_size=4)
 FEATURES, CLASSES = 6, 3

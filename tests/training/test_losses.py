@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from wifi_densepose_temporal.training import losses
 from wifi_densepose_temporal.training.readout import Windows, whitening
-from wifi_densepose_temporal.training.settings import ReadoutSettings
+from wifi_densepose_temporal.training.sections import ReadoutSettings
 
 
 def normal(*shape: int, seed: int = 0) -> Tensor:

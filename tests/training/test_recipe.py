@@ -240,6 +240,68 @@ def test_one_activity_is_nothing_to_decide(tmp_path: Path) -> None:
         train(activities(tmp_path, at_end=False), tmp_path / "out")
 
 
+@pytest.mark.parametrize("labels", ["aab", "abc"])
+def test_an_activity_that_is_validated_and_not_trained_is_refused_by_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, labels: str
+) -> None:
+    monkeypatch.setattr(recipe, "fit", no_training)
+    write_whole_labels(tmp_path, labels)
+    given = activities(tmp_path, at_end=False, validation={"fraction": 0.3})
+    with pytest.raises(FormatError, match=f"validation recordings are labelled {labels[-1]}, and no training"):
+        train(given, tmp_path / "out")
+
+
+IN_SESSIONS = {"held_out": "session", "train": "session=A", "tests": {"B": "session=B"}}
+CONTRASTIVE = {"losses": {"cross_entropy": 0, "contrastive": 1}, "batch": {"augmentations": ["gaussian_noise"]}}
+
+
+def nobody(folder: Path, name: str) -> None:
+    """Takes the person of a recording out of the manifest."""
+    manifest = folder / "manifest.csv"
+    rows = manifest.read_text().splitlines()
+    place = next(number for number, row in enumerate(rows) if row.startswith(f"{name},"))
+    rows[place] = rows[place].replace(f",{name[:3]},", ",,")
+    manifest.write_text("\n".join(rows) + "\n")
+
+
+@pytest.mark.parametrize(
+    ("whose", "changes"),
+    [
+        ("ben_A.npy", {}),
+        ("ben_A.npy", {"losses": {"cross_entropy": 0, "episodes": 1}}),
+        ("ben_A.npy", {"losses": {"cross_entropy": 0}, "schedule": {"steps": 0}, "readout": {"packets": 50}}),
+        ("ben_A.npy", CONTRASTIVE),  # a test of one session is looked for among those of training
+        ("ben_B.npy", CONTRASTIVE),
+        ("fay_A.npy", CONTRASTIVE | {"split": {"tests": {}, "validation": {"fraction": 0.1}}}),
+    ],
+)
+def test_recordings_of_nobody_known_are_refused_by_name_before_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whose: str, changes: dict[str, Any]
+) -> None:
+    monkeypatch.setattr(recipe, "fit", no_training)
+    given = people(tmp_path, **changes | {"split": IN_SESSIONS | changes.get("split", {})})
+    nobody(tmp_path, whose)
+    with pytest.raises(FormatError, match=rf"without a person: 1 recording \({whose}\)"):
+        train(given, tmp_path / "out")
+
+
+def test_an_encoder_of_views_needs_to_know_nobody(tmp_path: Path) -> None:
+    given = people(tmp_path, **CONTRASTIVE, split=IN_SESSIONS | {"tests": {}})
+    nobody(tmp_path, "ben_A.npy")
+    (run,) = train(given, tmp_path / "out")
+    assert run.history.steps == [1, 2]
+
+
+@pytest.mark.parametrize("folds", [{}, {"tests": {}, "train": "all", "folds": 2}])
+def test_windows_within_that_a_test_does_not_have_are_refused_before_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folds: dict[str, Any]
+) -> None:
+    monkeypatch.setattr(recipe, "fit", no_training)
+    given = people(tmp_path, split=folds | {"within": {"probe": [0], "gallery": [1]}})
+    with pytest.raises(FormatError, match=r"_A\.npy: 1 windows of 100 packets; expected 2"):
+        train(given, tmp_path / "out")
+
+
 def test_the_readout_names_the_people_trained_on_and_not_those_validated(tmp_path: Path) -> None:
     given = people(tmp_path, readout={"packets": 50}, split={"validation": {"fraction": 0.25, "by": "person"}})
     (run,) = train(given, tmp_path / "out")
@@ -291,19 +353,37 @@ def test_validation_scores_what_is_trained(tmp_path: Path, at_end: bool) -> None
     (tmp_path / "manifest.csv").write_text("\n".join(rows) + "\n")
     given = activities(tmp_path, at_end)
     recordings = open_dataset(tmp_path).recordings
-    tracks = load(recordings[:1], recordings[1:], given.chain, None).validation
+    tracks = load(recordings, recordings[1:], given.chain, None).validation
     frames = len(frames_of(tracks[0].packets, tracks[0].subcarriers, given.chain)[0])
     found = score_of(tracks, given)(network_that_says(given, [[1.0, 0.0]]))
     assert found == pytest.approx(1.0 if at_end else 1 / frames)
 
 
-def activities(folder: Path, at_end: bool) -> Settings:
+def test_a_checkpoint_of_another_validation_is_refused(tmp_path: Path) -> None:
+    """It holds scores on recordings, and the weights that were best there."""
+    given = people(tmp_path, split={"validation": {"fraction": 0.25, "by": "person"}})
+    train(given, tmp_path / "out")
+    np.save(tmp_path / "dan_A.npy", wander(100, 5).T)
+    with pytest.raises(ConfigError, match="is a checkpoint of other validation recordings; delete it"):
+        train(given, tmp_path / "out")
+
+
+def test_of_runs_that_validate_alike_the_first_is_kept() -> None:
+    def run(seed: int, *scores: float) -> recipe.Run:
+        history = recipe.History(scores=list(scores))
+        return recipe.Run(f"seed{seed}", seed, None, b"", history, {})  # type: ignore[arg-type]
+
+    assert recipe.best_run([run(5), run(2)]).seed == 5
+    assert recipe.best_run([run(5, 0.2), run(7, 0.1, 0.4), run(2, 0.4)]).seed == 7
+
+
+def activities(folder: Path, at_end: bool, **split: Any) -> Settings:
     return Settings.model_validate(
         {
             "name": "tiny",
             "task": "activity",
             "data": {"path": str(folder)},
-            "split": {"held_out": "session"},
+            "split": {"held_out": "session", **split},
             "features": {"bands": CHAIN.bands},
             "losses": {"at_end": at_end},
         }

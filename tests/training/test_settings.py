@@ -14,6 +14,10 @@ from wifi_densepose_temporal.training.settings import read_settings
 
 ROOT = Path(__file__).parents[2]
 PEOPLE = CONFIG.replace('"activity"', '"identity"').replace("hidden = 8", "hidden = 8\nembedding = [4]")
+PARTS = PEOPLE.replace("bands = 6\n", "").replace(
+    "[model]",
+    '[[features.parts]]\nkind = "level"\nbands = 2\n[[features.parts]]\nkind = "motion"\nbands = 3\nlag = 1\n[model]',
+)
 EPISODES = "\n[losses]\ncross_entropy = 0\nepisodes = 1\n"
 VALIDATION = "[split.validation]\nfraction = 0.5\n[split.tests]"
 
@@ -40,6 +44,10 @@ VALIDATION = "[split.validation]\nfraction = 0.5\n[split.tests]"
         (PEOPLE, "cross_entropy is of activity labels"),
         (PEOPLE.replace("[4]", "[4, 4]") + EPISODES + "[readout]\n", "one layer"),
         (PEOPLE.replace("[4]", "[]") + EPISODES + "[readout]\n", "one layer"),
+        (PEOPLE.replace("hidden = 8", 'pooling = "last_n"') + EPISODES, "last_n.* with pool_frames 0"),
+        (PEOPLE.replace("hidden = 8", "pool_frames = 3") + EPISODES, "'last' with pool_frames 3"),
+        (PARTS + EPISODES + "[readout]\npart_weights = [1, 1, 1]\n", "3 readout.part_weights for 2 parts"),
+        (PARTS + EPISODES + "[readout]\npart_weights = [1, 1]\n", "frame's 5 features, and 8 are pooled"),
     ],
 )
 def test_a_contradiction_is_refused_by_name(tmp_path: Path, text: str, said: str) -> None:

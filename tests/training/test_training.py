@@ -156,6 +156,32 @@ def test_members_are_trained_one_by_one_and_leave_one_model(config: Path, tmp_pa
         assert not halves[number, :, 1 - number].any()
 
 
+def test_members_that_were_killed_go_on_with_the_same_bits(
+    config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second member is killed: the first one is not trained again, and the second one from its checkpoint on."""
+    config.write_text(CONFIG.replace("width = 8", "width = 8\nmembers = 2"))
+    settings = read_settings(config)
+    (whole,) = train(settings, tmp_path / "whole")
+    step = loop._Run.take_step
+
+    def killed(run: loop._Run) -> None:
+        if (run.seed, run.step) == (7, 15):
+            raise KeyboardInterrupt
+        step(run)
+
+    monkeypatch.setattr(loop._Run, "take_step", killed)
+    with pytest.raises(KeyboardInterrupt):
+        train(settings, tmp_path / "killed")
+    assert {path.name for path in (tmp_path / "killed" / "seed3").iterdir()} == {"checkpoint-0.pt", "checkpoint-1.pt"}
+    taken: list[tuple[int, int]] = []
+    monkeypatch.setattr(loop._Run, "take_step", lambda run: (taken.append((run.seed, run.step)), step(run))[1])
+    (resumed,) = train(settings, tmp_path / "killed")
+    assert taken == [(7, number) for number in range(12, 24)]
+    assert resumed.blob == whole.blob
+    assert resumed.history == whole.history
+
+
 def test_a_killed_run_goes_on_with_the_same_bits(
     settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -270,7 +296,10 @@ def test_pretraining_needs_no_labels_and_training_starts_from_it(wdt: Wdt, confi
         (("[schedule]", "[schedule"), "is no TOML"),
         (("width = 8", "members = 2"), "set width"),
         (("[model]", "[split.validation]\nfraction = 0.5\n[model]\nmembers = 2"), "several members"),
-        (("[split.tests]", "[split.within]\nprobe = [0]\ngallery = [0, 1]\n[split.tests]"), "one in common"),
+        (
+            ("[split.tests]", "[split.within]\nprobe = [0]\ngallery = [0, 1]\n[split.tests]"),
+            "windows 0 are in probe and gallery",
+        ),
         (("[split.tests]", "[split.within]\nprobe = [0]\ngallery = [1]\n[split.tests]"), "windows of people"),
     ],
 )

@@ -174,11 +174,9 @@ def print_summary(document: dict[str, Any]) -> None:
     print_line(f"kept: {document['kept']}, in {document['folder']}/model.rvne")
 
 
-def _seeds(text: str) -> tuple[int, ...]:
+def _seeds(text: str) -> list[int]:
+    """The numbers in a text; which ones may be seeds, `read_settings` checks."""
     try:
-        numbers = tuple(int(part) for part in text.split(","))
+        return [int(part) for part in text.split(",")]
     except ValueError:
-        numbers = ()
-    if not numbers or min(numbers) < 0 or len(set(numbers)) < len(numbers):
-        raise ConfigError(f"seeds are {text!r}; expected different whole numbers, such as 0,1,2")
-    return numbers
+        raise ConfigError(f"seeds are {text!r}; expected different whole numbers, such as 0,1,2") from None

@@ -145,46 +145,6 @@ def evaluate_identity(
     return IdentityResult(packets, known, asked, score(similarity, known.person, asked.person, seed))
 
 
-def evaluate_within(
-    model: TemporalModel,
-    recordings: Sequence[Recording],
-    probe: Sequence[int],
-    gallery: Sequence[int],
-    packets: int = DEFAULT_PACKETS,
-) -> Scores:
-    """Looks for windows of recordings among other windows of the same ones, as the paper of wiper81 does.
-
-    Both sides are then seconds apart in one recording, which `evaluate_identity` refuses: to be read beside figures
-    that were made in the same way, and not as recognition on another occasion.
-
-    Args:
-        model: gives the embeddings.
-        recordings: one a person.
-        probe: numbers, from 0, of the windows of each recording that are looked for.
-        gallery: of those among which they are.
-        packets: length of a window.
-
-    Raises:
-        FormatError: a recording lacks one of the windows, or an embedding of one of its windows.
-        ConfigError, FileError: a recording does not fit the model's feature chain, or cannot be read.
-        MissingExtraError: scikit-learn is not installed.
-    """
-    metrics()
-    per_recording, least = [], max(*probe, *gallery) + 1
-    for recording in recordings:
-        windows = embed_windows(model, packets_of(recording), packets)
-        if windows.unavailable or len(windows.embedding) < least:
-            raise FormatError(
-                f"{recording.name}: {len(windows.embedding)} windows of {packets} packets have an embedding, "
-                f"{windows.unavailable} have none; expected {least} and more, and none without"
-            )
-        per_recording.append(windows.embedding)
-    persons = np.array([one.person for one in recordings], np.str_)
-    known, asked = (np.concatenate([rows[list(side)] for rows in per_recording]) for side in (gallery, probe))
-    similarity = asked.astype(np.float64) @ known.astype(np.float64).T
-    return score(similarity, np.repeat(persons, len(gallery)), np.repeat(persons, len(probe)))
-
-
 def gallery_and_probe(recordings: Sequence[Recording]) -> tuple[tuple[Recording, ...], tuple[Recording, ...]]:
     """The recordings of the first session, and of the second, in the order of their sessions' first start.
 
@@ -239,8 +199,7 @@ def embed_windows(model: TemporalModel, capture: Capture, packets: int | None) -
         ConfigError: packets is below 1, or the model's feature chain does not fit the capture.
         NonFiniteError: a frame that the model refuses.
     """
-    if capture.chain is not None and capture.chain.size:  # one chain for all windows: each sees the room its own way
-        capture = cut(capture, main_chain(capture.chain))
+    capture = one_chain(capture)
     size = len(capture) if packets is None else as_int("window", packets, least=1)
     config = feature_config(model)[0]
     rows, starts, unavailable = [], [], 0
@@ -258,6 +217,13 @@ def embed_windows(model: TemporalModel, capture: Capture, packets: int | None) -
         capture.timestamps[first + size - 1],
         unavailable,
     )
+
+
+def one_chain(capture: Capture) -> Capture:
+    """The packets of one chain, for all windows: each chain sees the room its own way."""
+    if capture.chain is None or not capture.chain.size:
+        return capture
+    return cut(capture, main_chain(capture.chain))
 
 
 def cut(capture: Capture, which: slice | NDArray[np.bool_]) -> Capture:

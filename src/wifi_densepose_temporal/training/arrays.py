@@ -23,7 +23,8 @@ from wifi_densepose_temporal.training.batches import Track
 from wifi_densepose_temporal.training.blob import to_blob
 from wifi_densepose_temporal.training.fit import fit
 from wifi_densepose_temporal.training.network import TemporalNetwork
-from wifi_densepose_temporal.training.settings import FitSettings, ModelSettings
+from wifi_densepose_temporal.training.sections import ModelSettings
+from wifi_densepose_temporal.training.settings import FitSettings
 
 
 def train_cases(

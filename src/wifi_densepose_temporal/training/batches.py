@@ -25,7 +25,7 @@ from wifi_densepose_temporal.datasets.labelled import last_packets
 from wifi_densepose_temporal.errors import ConfigError, FormatError
 from wifi_densepose_temporal.training.augment import Packets, augment
 from wifi_densepose_temporal.training.losses import NO_LABEL
-from wifi_densepose_temporal.training.settings import BatchSettings
+from wifi_densepose_temporal.training.sections import BatchSettings
 
 Floats = NDArray[np.float32]
 
@@ -167,6 +167,29 @@ class Window:
     labels: NDArray[np.int64]
     identity: int
     recording: int
+
+
+def windows_of(
+    tracks: Sequence[Track], chain: FeatureConfig | None, packets: int, hop: int | None = None
+) -> list[Window]:
+    """The windows of every track from its start on, in order, each as if nothing had come before it.
+
+    Left out are windows without a frame, and what remains at a track's end.
+
+    Args:
+        tracks: what to cut.
+        chain: makes the frames; None where packets are frames.
+        packets: length of a window; 0: whole tracks.
+        hop: packets between the starts of two windows; None: one after the other.
+    """
+    found = []
+    for number, track in enumerate(tracks):
+        length = packets or len(track.packets)
+        for start in range(0, len(track.packets) - length + 1, hop or length):
+            frames, labels = frames_of(track.packets.at(start, start + length), track.subcarriers, chain)
+            if len(frames):
+                found.append(Window(frames, labels, track.identity, number))
+    return found
 
 
 def batch(windows: Sequence[Window]) -> Batch:

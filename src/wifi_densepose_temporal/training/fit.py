@@ -33,7 +33,8 @@ from wifi_densepose_temporal.training.losses import EPISODE_PEOPLE, NO_LABEL, al
 from wifi_densepose_temporal.training.network import TemporalNetwork
 from wifi_densepose_temporal.training.objective import Objective
 from wifi_densepose_temporal.training.readout import feature_weights
-from wifi_densepose_temporal.training.settings import FitSettings, ReadoutSettings
+from wifi_densepose_temporal.training.sections import ReadoutSettings
+from wifi_densepose_temporal.training.settings import FitSettings
 
 logger = logging.getLogger(__name__)
 
@@ -75,6 +76,7 @@ def fit(
     *,
     checkpoint: Path | None = None,
     score: Score | None = None,
+    validation: Sequence[Track] = (),
     progress: Progress | None = None,
 ) -> History:
     """Trains the network in place; it ends in evaluation mode with the weights of the best look.
@@ -87,6 +89,7 @@ def fit(
         seed: of every draw.
         checkpoint: where the state is kept; if there is one of the same training, it goes on from there.
         score: validation. Without it the last weights are kept.
+        validation: what `score` looks at; a checkpoint belongs to it, for it holds scores and the best weights.
         progress: where a bar is shown.
 
     Raises:
@@ -95,7 +98,7 @@ def fit(
             more processes than a step can be shared by.
         FileError: the checkpoint cannot be read or written.
     """
-    run = _Run(network, tracks, settings, chain, seed, score)
+    run = _Run(network, tracks, settings, chain, seed, score, validation)
     if checkpoint is not None and checkpoint.exists():
         run.restore(checkpoint)
     steps = settings.schedule.steps
@@ -124,11 +127,12 @@ class _Run:
         chain: FeatureConfig | None,
         seed: int,
         score: Score | None,
+        validation: Sequence[Track],
     ) -> None:
         schedule = settings.schedule
         check_shares(tracks, settings.batch, _processes(), EPISODE_PEOPLE if settings.losses.episodes else 1)
         self.network, self.tracks, self.settings, self.chain = network, tracks, settings, chain
-        self.seed, self.score = seed, score
+        self.seed, self.score, self.validation = seed, score, validation
         self.sampler = Sampler(tracks, settings.batch, chain, seed)
         weights = feature_weights(chain, settings.readout or ReadoutSettings(), network)
         self.objective = Objective(settings.losses, torch.from_numpy(weights).float())
@@ -309,6 +313,7 @@ class _Run:
             "network": repr((self.network.sizes, self.network.config, self.chain)),
             "seed": self.seed,
             "recordings": [[track.name, track.digest] for track in self.tracks],
+            "validation recordings": [[track.name, track.digest] for track in self.validation] or None,
             "starting weights": _digest(self.network),
         }
 

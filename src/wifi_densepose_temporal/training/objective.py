@@ -18,7 +18,7 @@ from wifi_densepose_temporal.training.losses import (
     frame_cross_entropy,
 )
 from wifi_densepose_temporal.training.network import TemporalNetwork
-from wifi_densepose_temporal.training.settings import LossSettings
+from wifi_densepose_temporal.training.sections import LossSettings
 
 
 class Objective(nn.Module):

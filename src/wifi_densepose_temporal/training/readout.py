@@ -20,9 +20,9 @@ from torch import nn
 
 from wifi_densepose_temporal.csi import FeatureConfig
 from wifi_densepose_temporal.errors import TrainingError
-from wifi_densepose_temporal.training.batches import Track, Window, batch, frames_of
+from wifi_densepose_temporal.training.batches import Track, batch, windows_of
 from wifi_densepose_temporal.training.network import TemporalNetwork
-from wifi_densepose_temporal.training.settings import ReadoutSettings
+from wifi_densepose_temporal.training.sections import ReadoutSettings
 
 Float64 = NDArray[np.float64]
 
@@ -76,13 +76,7 @@ def pooled_windows(
     Raises:
         TrainingError: an identity of which there is none; it names the recordings.
     """
-    cut = []
-    for number, track in enumerate(tracks):
-        for start in range(0, len(track.packets) - settings.packets + 1, settings.hop):
-            window = track.packets.at(start, start + settings.packets)
-            frames, labels = frames_of(window, track.subcarriers, chain)
-            if len(frames):
-                cut.append(Window(frames, labels, track.identity, number))
+    cut = windows_of(tracks, chain, settings.packets, settings.hop)
     require_windows(tracks, {window.identity for window in cut}, settings)
     pooled = []
     network.eval()

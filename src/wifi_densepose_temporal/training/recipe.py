@@ -31,8 +31,9 @@ from wifi_densepose_temporal.datasets import (
 )
 from wifi_densepose_temporal.errors import ConfigError, FileError, FormatError
 from wifi_densepose_temporal.evaluation import evaluate_activity, evaluate_identity
-from wifi_densepose_temporal.evaluation.identity import RANKS, Scores, evaluate_within, gallery_and_probe
+from wifi_densepose_temporal.evaluation.identity import RANKS, Scores, gallery_and_probe
 from wifi_densepose_temporal.evaluation.report import counted, few
+from wifi_densepose_temporal.evaluation.within import evaluate_within, require_windows_within
 from wifi_densepose_temporal.files import write_whole
 from wifi_densepose_temporal.model import TemporalModel
 from wifi_densepose_temporal.rvne.records import UNTRAINED_CLASSES
@@ -50,7 +51,7 @@ from wifi_densepose_temporal.training.provenance import (
 )
 from wifi_densepose_temporal.training.readout import fit_readout, require_windows
 from wifi_densepose_temporal.training.settings import Settings
-from wifi_densepose_temporal.training.tracks import Names, load
+from wifi_densepose_temporal.training.tracks import Learning, load
 from wifi_densepose_temporal.training.validation import score_of
 
 logger = logging.getLogger(__name__)
@@ -96,7 +97,8 @@ def train(
 
     Args:
         settings: the configuration.
-        folder: where everything goes; made if it is not there. Runs that it holds whole already are not made again.
+        folder: where everything goes; made if it is not there. Training goes on from the checkpoints in it; a run
+            that was trained to its end already is only exported and evaluated again.
         cache: of features.
         progress: where bars are shown.
 
@@ -110,6 +112,8 @@ def train(
     start = read_start(settings.start_from) if settings.start_from is not None else None
     for split in splits:
         check_labels(settings, split)
+        check_people(settings, split)
+        check_within_windows(settings, split)
         if start is not None:
             check_start(start, split)
     bar = progress.add_task(settings.name, total=len(splits) * len(settings.seeds)) if progress else None
@@ -141,6 +145,39 @@ def check_labels(settings: Settings, split: Split) -> None:
         )
 
 
+def check_people(settings: Settings, split: Split) -> None:
+    """Refuses recordings of nobody known where people are learned, validated by or looked for: they would be one.
+
+    Raises:
+        FormatError: it names the recordings.
+        ConfigError: as `gallery_and_probe`.
+    """
+    sides: list[Sequence[Recording]] = [split.train] if settings.learns_people else []
+    if settings.task == "identity":
+        sides.append(split.validation)
+        for test in split.tests.values():
+            sides += (test,) if settings.split.within is not None else ()
+            sides += sides_of(test, split.train)
+    bare = list(dict.fromkeys(one.name for side in sides for one in side if not one.person))
+    if bare:
+        raise FormatError(
+            f"without a person: {counted(len(bare), 'recording')} ({few(bare)}); whose they are is not known: state it "
+            "in the manifest, or leave them out by split.among"
+        )
+
+
+def check_within_windows(settings: Settings, split: Split) -> None:
+    """Refuses tests that lack a window that `split.within` names.
+
+    Raises:
+        FormatError: it names the recording.
+        FileError: a recording cannot be read.
+    """
+    if (within := settings.split.within) is not None:
+        for test in split.tests.values():
+            require_windows_within(test, within.probe, within.gallery)
+
+
 class _Prepared:
     """A split's recordings, loaded once for all seeds."""
 
@@ -155,7 +192,8 @@ class _Prepared:
         self.settings, self.split, self.start, self.cache, self.progress = settings, split, start, cache, progress
         learning = load(split.train, split.validation, settings.chain, cache)
         self.tracks, self.scale = learning.train, learning.scale
-        self.classes = class_names(settings, learning.names, split)
+        self.validation = learning.validation
+        self.classes = class_names(settings, learning, split)
         if settings.readout is not None:
             long = [track for track in self.tracks if len(track.packets) >= settings.readout.packets]
             require_windows(self.tracks, {track.identity for track in long}, settings.readout)
@@ -189,7 +227,10 @@ class _Prepared:
         return Run(name, seed, self.split, blob, history, tests)
 
     def trained(self, seed: int, folder: Path) -> tuple[TemporalNetwork, History]:
-        """A network; of several members each has a seed and a checkpoint of its own, and the losses are their mean."""
+        """A network; of several members each has a seed and a checkpoint of its own.
+
+        The history is then the first member's, but for the losses, which are the members' mean.
+        """
         settings, count = self.settings, self.settings.model.members
         members, histories = [], []
         for member in range(count):
@@ -204,6 +245,7 @@ class _Prepared:
                     own,
                     checkpoint=folder / ("checkpoint.pt" if count == 1 else f"checkpoint-{member}.pt"),
                     score=self.score,
+                    validation=self.validation,
                     progress=self.progress,
                 )
             )
@@ -238,17 +280,27 @@ def evaluate(
 ) -> dict[str, float | None]:
     """The figures of a blob on held-out recordings, as `wdt evaluate` gives them.
 
-    People are looked for in the first session of the recordings; where these are of one session, in the recordings
-    `known` from training: a closed set. Of activities there is None to say where the classifier is not trained.
+    People are looked for between the `sides_of` the recordings and those `known` from training. Of activities there is
+    None to say where the classifier is not trained.
     """
     if settings.task == "activity" and not settings.names_classes:
         return dict.fromkeys(ACTIVITY_METRICS)
     if settings.task == "activity":
         result = evaluate_activity(model, recordings, cache=cache)
         return {name: getattr(result, name) for name in ACTIVITY_METRICS}
+    return figures(evaluate_identity(model, *sides_of(recordings, known)).scores)
+
+
+def sides_of(
+    recordings: Sequence[Recording], known: Sequence[Recording]
+) -> tuple[Sequence[Recording], Sequence[Recording]]:
+    """Gallery and probe of a test: its first and second session; of one session: those `known`, a closed set, and it.
+
+    Raises:
+        ConfigError: as `gallery_and_probe`.
+    """
     several = len({recording.session for recording in recordings}) > 1
-    gallery, probe = gallery_and_probe(recordings) if several else (known, recordings)
-    return figures(evaluate_identity(model, gallery, probe).scores)
+    return gallery_and_probe(recordings) if several else (known, recordings)
 
 
 def figures(scores: Scores) -> dict[str, float | None]:
@@ -260,16 +312,22 @@ def _numbers(windows: Sequence[int]) -> str:
     return ", ".join(map(str, windows))
 
 
-def class_names(settings: Settings, names: Names, split: Split) -> tuple[str, ...]:
-    """What the classifier decides between: labels, or the people trained on; placeholders where it is not trained.
+def class_names(settings: Settings, learning: Learning, split: Split) -> tuple[str, ...]:
+    """What the classifier decides between: labels or people trained on; placeholders where it is not trained.
 
     Raises:
+        FormatError: validation has a label that training lacks.
         ConfigError: it is one, so that there is nothing to decide.
     """
     if not settings.names_classes:
         return UNTRAINED_CLASSES
     activity = settings.task == "activity"
-    classes = names.labels if activity else tuple(sorted({one.person for one in split.train}))
+    if activity and learning.untrained:
+        raise FormatError(
+            f"validation recordings are labelled {few(learning.untrained)}, and no training recording is: what is not "
+            "trained is never decided; train on recordings of it too, or leave them out by split.among"
+        )
+    classes = learning.names.labels if activity else tuple(sorted({one.person for one in split.train}))
     if len(classes) < 2:
         what = "activity" if activity else "person"
         raise ConfigError(f"training recordings of one {what}, {few(classes)}; a classifier takes two or more")
@@ -329,7 +387,7 @@ def _spread(values: Sequence[float]) -> dict[str, float | int]:
 
 def best_run(runs: Sequence[Run]) -> Run:
     """The run to keep: the best on validation recordings, the first seed without them. Tests have no say."""
-    return max(runs, key=lambda run: (run.validation or 0.0, -run.seed))
+    return max(runs, key=lambda run: run.validation or 0.0)  # of equal ones, max keeps the first
 
 
 # --------------------------------------------------------------------------------------- folders and processes

@@ -29,7 +29,12 @@ Floats = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Names:
-    """What the numbers of classes and identities stand for."""
+    """What the numbers of classes and identities stand for.
+
+    Attributes:
+        labels: of the training side, which has to show an activity before it can be decided for.
+        people: of both sides; validation compares people of its own.
+    """
 
     labels: tuple[str, ...]
     people: tuple[str, ...]
@@ -40,13 +45,15 @@ class Learning:
     """What there is to learn from.
 
     Attributes:
-        names: of labels and people on both sides.
+        names: of labels and people.
+        untrained: labels that the validation side alone has; its packets count as without a label there.
         train, validation: tracks.
         scale: mean and 1 / standard deviation `[F]` of the features over all frames of the training side: constants
             of the model, by which a test recording is scaled too.
     """
 
     names: Names
+    untrained: tuple[str, ...]
     train: list[Track]
     validation: list[Track]
     scale: tuple[Floats, Floats]
@@ -55,9 +62,10 @@ class Learning:
 def load(
     train: Sequence[Recording], validation: Sequence[Recording], chain: FeatureConfig, cache: FeatureCache | None
 ) -> Learning:
-    """All that training takes of a split; each recording is read once.
+    """All that training takes of a split.
 
-    Of a recording whose packets hold one receive chain each, those of the most frequent one count, as in `extract`.
+    A recording's file is read for its packets, and once more for its frames where the cache does not have them. Of one
+    whose packets hold one receive chain each, those of the most frequent one count, as in `extract`.
 
     Raises:
         FileError, FormatError, ConfigError: a recording cannot be read, or makes no frames.
@@ -65,11 +73,14 @@ def load(
         ShapeError: the recordings of a side do not have one number of antennas and subcarriers.
     """
     learned, watched = ([_read(recording, chain, cache) for recording in side] for side in (train, validation))
-    names = _names((label for one in (*learned, *watched) for label in one.labels), (*train, *validation))
+    labels, others = ({label for one in side for label in one.labels} for side in (learned, watched))
+    people = {recording.person for recording in (*train, *validation)}
+    names = Names(tuple(sorted(labels)), tuple(sorted(people)))
     tracks, checked = ([_track(one, names) for one in side] for side in (learned, watched))
     _require_one_shape(tracks)
     _require_one_shape(checked)
-    return Learning(names, tracks, checked, _scale((one.moments for one in learned), chain.input_dim))
+    scale = _scale((one.moments for one in learned), chain.input_dim)
+    return Learning(names, tuple(sorted(others - labels)), tracks, checked, scale)
 
 
 # ----------------------------------------------------------------------------------------------- one recording
@@ -113,10 +124,6 @@ def _track(one: _Read, names: Names) -> Track:
     table = np.array([*(numbers.get(label, NO_LABEL) for label in one.labels), NO_LABEL])
     packets = Packets(one.packets.times_s, one.packets.values, table[one.packets.labels])
     return Track(one.recording.name, packets, one.subcarriers, names.people.index(one.recording.person))
-
-
-def _names(labels: Iterable[str], recordings: Sequence[Recording]) -> Names:
-    return Names(tuple(sorted(set(labels))), tuple(sorted({recording.person for recording in recordings})))
 
 
 def _moments(frames: Floats) -> Moments:

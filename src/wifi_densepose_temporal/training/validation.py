@@ -7,28 +7,17 @@ weights are kept; it is no result, for it has chosen them.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from wifi_densepose_temporal.errors import ConfigError
-from wifi_densepose_temporal.training.batches import Floats, Track, frames_of
+from wifi_densepose_temporal.training.batches import Track, Window, windows_of
 from wifi_densepose_temporal.training.fit import Score
 from wifi_densepose_temporal.training.losses import NO_LABEL
 from wifi_densepose_temporal.training.network import TemporalNetwork
 from wifi_densepose_temporal.training.settings import Settings
-
-
-@dataclass(frozen=True, eq=False)
-class Passage:
-    """Frames `[T, F]` that are seen as if nothing had come before, with labels `[T]`, whose and of which recording."""
-
-    frames: Floats
-    labels: NDArray[np.int64]
-    identity: int
-    recording: int
 
 
 def score_of(tracks: Sequence[Track], settings: Settings) -> Score:
@@ -43,33 +32,27 @@ def score_of(tracks: Sequence[Track], settings: Settings) -> Score:
             recordings.
     """
     whole = settings.task == "activity" and not settings.losses.at_end
-    passages = passages_of(tracks, 0 if whole else settings.batch.packets, settings)
+    windows = validation_windows(tracks, 0 if whole else settings.batch.packets, settings)
     if settings.task == "activity":
-        if not any((_counting(one.labels, at_end=not whole) != NO_LABEL).any() for one in passages):
+        if not any((_counting(one.labels, at_end=not whole) != NO_LABEL).any() for one in windows):
             raise ConfigError("no frame of the validation recordings that counts has a label that is trained on")
-        return lambda network: accuracy(network, passages, at_end=not whole)
-    counted = [_has_counterpart(passage, passages) for passage in passages]
+        return lambda network: accuracy(network, windows, at_end=not whole)
+    counted = [_has_counterpart(window, windows) for window in windows]
     if not any(counted):
         raise ConfigError(
             "nobody is in two of the validation recordings, so nobody can be found in another one; set "
             'split.validation.by to "person", or a larger fraction'
         )
-    return lambda network: rank1(network, passages, np.array(counted))
+    return lambda network: rank1(network, windows, np.array(counted))
 
 
-def passages_of(tracks: Sequence[Track], packets: int, settings: Settings) -> list[Passage]:
-    """Consecutive windows of so many packets; 0: whole recordings. What is left over at an end is left out.
+def validation_windows(tracks: Sequence[Track], packets: int, settings: Settings) -> list[Window]:
+    """Consecutive windows of so many packets; 0: whole recordings.
 
     Raises:
         ConfigError: there is none with a frame.
     """
-    found = []
-    for number, track in enumerate(tracks):
-        length = packets or len(track.packets)
-        for start in range(0, len(track.packets) - length + 1, length):
-            frames, labels = frames_of(track.packets.at(start, start + length), track.subcarriers, settings.chain)
-            if len(frames):
-                found.append(Passage(frames, labels, track.identity, number))
+    found = windows_of(tracks, settings.chain, packets)
     if not found:
         longest = max(len(track.packets) for track in tracks)
         raise ConfigError(
@@ -79,23 +62,23 @@ def passages_of(tracks: Sequence[Track], packets: int, settings: Settings) -> li
     return found
 
 
-def accuracy(network: TemporalNetwork, passages: Sequence[Passage], *, at_end: bool) -> float:
-    """Share of the labelled frames that the network decides right; `at_end`, of each passage's last frame alone."""
+def accuracy(network: TemporalNetwork, windows: Sequence[Window], *, at_end: bool) -> float:
+    """Share of the labelled frames that the network decides right; `at_end`, of each window's last frame alone."""
     right = count = 0
-    for passage in passages:
+    for window in windows:
         with torch.no_grad():
-            decided = network(torch.from_numpy(passage.frames)[None])[0][0].argmax(-1).numpy()
-        decided, labels = _counting(decided, at_end=at_end), _counting(passage.labels, at_end=at_end)
+            decided = network(torch.from_numpy(window.frames)[None])[0][0].argmax(-1).numpy()
+        decided, labels = _counting(decided, at_end=at_end), _counting(window.labels, at_end=at_end)
         right += int((decided == labels)[labels != NO_LABEL].sum())
         count += int((labels != NO_LABEL).sum())
     return right / count
 
 
-def rank1(network: TemporalNetwork, passages: Sequence[Passage], counted: NDArray[np.bool_]) -> float:
+def rank1(network: TemporalNetwork, windows: Sequence[Window], counted: NDArray[np.bool_]) -> float:
     """Share of the windows that count whose nearest window of another recording is of the same person."""
     with torch.no_grad():
-        vectors = np.array([network(torch.from_numpy(one.frames)[None])[1][0, -1].numpy() for one in passages])
-    of, source = (np.array([getattr(one, name) for one in passages]) for name in ("identity", "recording"))
+        vectors = np.array([network(torch.from_numpy(one.frames)[None])[1][0, -1].numpy() for one in windows])
+    of, source = (np.array([getattr(one, name) for one in windows]) for name in ("identity", "recording"))
     similarity = np.where(source[:, None] == source, -np.inf, vectors @ vectors.T)
     return float((of[similarity.argmax(1)] == of)[counted].mean())
 
@@ -104,6 +87,6 @@ def _counting(rows: NDArray[np.int64], *, at_end: bool) -> NDArray[np.int64]:
     return rows[-1:] if at_end else rows
 
 
-def _has_counterpart(passage: Passage, passages: Sequence[Passage]) -> bool:
+def _has_counterpart(window: Window, windows: Sequence[Window]) -> bool:
     """Whether the person has a window in another recording."""
-    return any(other.identity == passage.identity and other.recording != passage.recording for other in passages)
+    return any(other.identity == window.identity and other.recording != window.recording for other in windows)
