@@ -79,11 +79,23 @@ def test_a_folder_of_no_layout_and_one_of_two_are_refused(tmp_path: Path) -> Non
         open_dataset(tmp_path / "absent")
 
 
-def test_a_file_that_leads_out_of_the_folder_is_refused(tmp_path: Path) -> None:
+def test_files_and_folders_that_are_linked_in_are_read(tmp_path: Path) -> None:
+    plain, linked = wiper81(tmp_path / "plain"), tmp_path / "linked"
+    linked.mkdir()
+    for file in plain.iterdir():
+        (linked / file.name).symlink_to(file)
+    assert [one.name for one in open_dataset(linked).recordings] == [one.name for one in open_dataset(plain).recordings]
+    days, some = stability(tmp_path / "days"), tmp_path / "some"
+    some.mkdir()
+    (some / "D7").symlink_to(days / "D1", target_is_directory=True)
+    assert {one.session for one in open_dataset(some).recordings} == {"D7"}
+
+
+def test_a_link_that_leads_nowhere_is_refused(tmp_path: Path) -> None:
     folder = wiper81(tmp_path / "data")
-    (folder / "p01_A.npz").rename(tmp_path / "elsewhere.npz")
+    (folder / "p01_A.npz").unlink()
     (folder / "p01_A.npz").symlink_to(tmp_path / "elsewhere.npz")
-    with pytest.raises(FormatError, match="is a link out of"):
+    with pytest.raises(FormatError, match="cannot be followed"):
         open_dataset(folder)
 
 

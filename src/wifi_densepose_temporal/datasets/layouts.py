@@ -18,7 +18,7 @@ from itertools import islice
 from pathlib import Path
 
 from wifi_densepose_temporal.csi.clock import DEFAULT_RATE_HZ
-from wifi_densepose_temporal.datasets.manifest import MANIFEST_NAME, MAX_RECORDINGS, Manifest, place, read_manifest
+from wifi_densepose_temporal.datasets.manifest import MANIFEST_NAME, MAX_RECORDINGS, Manifest, read_manifest
 from wifi_densepose_temporal.datasets.recording import Recording, in_time, padded
 from wifi_densepose_temporal.errors import FileError, FormatError
 
@@ -81,10 +81,10 @@ def esp32_stability(root: Path) -> Manifest | None:
         labels = f"{session}/{exercise}-y.npy"
         recordings.append(
             Recording(
-                path=place(root, match[0]),
+                path=_file(root, match[0]),
                 name=match[0],
                 label="",
-                labels_path=place(root, labels) if (root / labels).exists() else None,
+                labels_path=_file(root, labels) if (root / labels).exists() else None,
                 person="1",
                 session=session,
                 room="1",
@@ -143,12 +143,26 @@ def _named(root: Path, pattern: str, name: re.Pattern[str]) -> Iterator[re.Match
     return islice((match for text in names if (match := name.fullmatch(text))), MAX_RECORDINGS + 1)
 
 
+def _file(root: Path, name: str) -> Path:
+    """The file of a name that was found. A link is followed wherever it leads: it is the user who gave this folder.
+
+    A manifest, which may be a stranger's, is not trusted so far.
+    """
+    try:
+        file = (root / name).resolve(strict=True)
+    except (OSError, RuntimeError) as error:
+        raise FormatError(f"{name!r} in {root} cannot be followed: {error}") from None
+    if not file.is_file():
+        raise FormatError(f"{name!r} in {root} is no file")
+    return file
+
+
 def _whole(
     root: Path, name: str, *, label: str, session: str, start: str, person: str = "", room: str = ""
 ) -> Recording:
     """A recording with one label."""
     return Recording(
-        path=place(root, name),
+        path=_file(root, name),
         name=name,
         label=label,
         labels_path=None,
