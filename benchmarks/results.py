@@ -15,6 +15,7 @@ import argparse
 import json
 import subprocess
 import sys
+import time
 import tomllib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -89,9 +90,11 @@ def train(name: str, data: Path, runs: Path) -> Result:
     config = ROOT / "configs" / f"{name}.toml"
     folder = tomllib.loads(config.read_text())["data"]["path"]
     command = [sys.executable, "-m", "wifi_densepose_temporal", "train", config, "--data", data / folder]
+    anew, begun = not (runs / name).exists(), time.perf_counter()
     done = subprocess.run([*command, "-o", runs / name, "--json"], capture_output=True, text=True, check=True)
     document = json.loads(done.stdout)
-    return {key: document[key] for key in ("name", "task", "seeds", "split", "tests", "unavailable", "runs")}
+    taken = {"seconds": time.perf_counter() - begun if anew else None}
+    return taken | {key: document[key] for key in ("name", "task", "seeds", "split", "tests", "unavailable", "runs")}
 
 
 def page(results: Result, baselines: Result, controls: Result) -> str:
@@ -110,6 +113,7 @@ def page(results: Result, baselines: Result, controls: Result) -> str:
         if run is not None:
             parts += task(name, run, baselines, controls)
     parts += adapting.section(json.loads(adapting.RESULT.read_text()), baselines)
+    parts += speed(json.loads((RESULTS / "training_speed.json").read_text()))
     parts += negative_controls(results, controls)
     parts += leaking(results, baselines, controls)
     for file in sorted(RESULTS.glob("gate_*.json")):
@@ -135,7 +139,8 @@ def task(name: str, run: Result, baselines: Result, controls: Result) -> list[st
             rows.append(Row(test, words, spreads(short["tests"][test])))
         if test in TASKS[name]:
             rows += baseline_rows(baselines, TASKS[name][test], test, run["task"])
-    parts = [f"## {name}", f"{command}, seeds {', '.join(map(str, run['seeds']))}."]
+    took = "" if run["seconds"] is None else f"; {run['seconds']:.0f} seconds in all, evaluation too"
+    parts = [f"## {name}", f"{command}, seeds {', '.join(map(str, run['seeds']))}{took}."]
     parts += [f"> {words}" for words in run["split"]]
     parts += [text for text in (table(rows), described(baselines, tuple(TASKS[name].values()))) if text]
     if run["unavailable"]:
@@ -309,6 +314,21 @@ def percent(figure: Result) -> str:
     """A figure of any of the result files."""
     spread = figure["std"] if "std" in figure else figure["spread"]
     return cell(figure["mean"], spread, figure["n"] if "n" in figure else len(figure["values"]))
+
+
+def speed(result: Result) -> list[str]:
+    """What benchmarks/training.py measured."""
+    step, ratio = result["sparse_ms"], result["masked_ms"] / result["sparse_ms"]
+    lines = [
+        ["forward and backward of a 2-layer model, T = 1024, sparse operator", f"{step:.1f} ms"],
+        ["the same with PyTorch's attention and a mask", f"{result['masked_ms']:.0f} ms, {ratio:.1f} times as long"],
+        ["a window of 100 packets to its embedding (`reid`), chain and model", f"{result['embedding_ms']:.2f} ms"],
+    ]
+    return [
+        "## Speed of training and embedding",
+        f"`python benchmarks/training.py --json OUT.json`, one thread, medians; {result['machine']}, synthetic input.",
+        markdown(("what", "time"), lines),
+    ]
 
 
 def gate(document: Result) -> list[str]:
