@@ -17,7 +17,7 @@ from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from tests.cli.conftest import Wdt, wdt
 from tests.evaluation.recordings import CHAIN, HEADER, LABELS, SUBCARRIERS, make_blob
 from wifi_densepose_temporal import TemporalModel, WeightBlobView, adaptation
-from wifi_densepose_temporal.adaptation import Classifier, ClassStatistics, Windows
+from wifi_densepose_temporal.adaptation import Classifier, ClassStatistics, Validation, Windows
 from wifi_densepose_temporal.datasets import Recording, read_manifest
 from wifi_densepose_temporal.errors import AdaptationError, BlobModelError, BlobRecordError, ConfigError, FormatError
 from wifi_densepose_temporal.evaluation import seen_in_training
@@ -117,6 +117,17 @@ def test_a_refit_that_helps_is_told_from_one_that_does_not() -> None:
     saturated = adaptation.validate(SOURCE, perfect, good)
     assert saturated.before == len(good)
     assert not saturated.helps
+
+
+def test_less_than_before_is_borne_only_where_the_check_knew_next_to_nothing() -> None:
+    few = Validation(14, 14, before=11, after=10, error=1.5, seen=14, most_frequent=2, scarce=True)
+    assert few.helps
+    assert not dataclasses.replace(few, scarce=False).helps
+    assert not dataclasses.replace(few, after=9).helps
+    assert not dataclasses.replace(few, after=11, scarce=False).helps
+    assert dataclasses.replace(few, after=12, scarce=False).helps
+    for of_class, scarce in ((1, True), (2, True), (3, False)):
+        assert adaptation.validate(SOURCE, NOTHING, windows_of(of_class, 1)).scarce == scarce
 
 
 def test_the_recording_decided_is_not_among_those_it_is_decided_by() -> None:

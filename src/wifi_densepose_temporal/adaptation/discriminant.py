@@ -74,8 +74,8 @@ class Classifier:
 class Validation:
     """Whether a refit helps, in windows decided right of those in the recordings given.
 
-    Each recording is decided by a refit without it and its fold. With one recording of a class that refit knows nothing
-    new of the class, so what it decides is less than what the whole refit will: one standard error is allowed for that.
+    Each recording is decided by a refit without it and its fold. Where that refit has seen one new window of a class or
+    none, it decides less than the whole refit will, and one standard error is allowed for that.
     """
 
     windows: int
@@ -90,10 +90,12 @@ class Validation:
     """By the refit on all of them."""
     most_frequent: int
     """Windows of the most frequent class."""
+    scarce: bool
+    """Whether a refit decided a class of which it had seen at most one new window."""
 
     @property
     def helps(self) -> bool:
-        """There is something to gain, nothing that speaks against it, and it is no guess at the most frequent class.
+        """There is something to gain, the check bears it out, and it is no guess at the most frequent class.
 
         A guess may be right by luck: two standard errors of it, over recordings, do not count. With two
         classes that takes six recordings at least.
@@ -101,7 +103,8 @@ class Validation:
         guess = self.most_frequent / self.windows
         luck = 2 * (guess * (1 - guess) / self.recordings) ** 0.5
         knows = self.after > self.windows * (guess + luck)
-        return knows and self.seen > self.before and self.after >= self.before - self.error
+        better = self.after >= self.before - self.error if self.scarce else self.after > self.before
+        return knows and better and self.seen > self.before
 
     def __str__(self) -> str:
         before, after, seen = (
@@ -162,10 +165,12 @@ def refit(statistics: ClassStatistics, windows: Windows) -> Classifier:
 
 def validate(statistics: ClassStatistics, original: Classifier, windows: Windows) -> Validation:
     """Refits without the recordings of each fold decide these, and are held against the model as it was."""
-    before, after = original.right(windows), np.zeros(len(windows), np.bool_)
+    before, after, scarce = original.right(windows), np.zeros(len(windows), np.bool_), False
     fold = folds(windows)
     for number in np.unique(fold):
         held_out = fold == number
+        kept = np.bincount(windows.label[~held_out], minlength=int(windows.label.max()) + 1)
+        scarce = scarce or bool((kept[windows.label[held_out]] <= 1).any())
         after[held_out] = refit(statistics, windows.where(~held_out)).right(windows.where(held_out))
     return Validation(
         windows=len(windows),
@@ -175,6 +180,7 @@ def validate(statistics: ClassStatistics, original: Classifier, windows: Windows
         error=float(np.sqrt(np.count_nonzero(before != after))),
         seen=int(refit(statistics, windows).right(windows).sum()),
         most_frequent=int(np.bincount(windows.label).max()),
+        scarce=scarce,
     )
 
 
