@@ -17,8 +17,8 @@ from pathlib import Path
 
 import numpy as np
 from baseline_activity import ADAPT_WITH, DRAWS, Examples, drawn
-from baseline_row import summaries
-from measure import Result, machine
+from baseline_row import percent, summaries
+from measure import Result, machine, markdown
 
 from wifi_densepose_temporal import TemporalModel, WeightBlobView
 from wifi_densepose_temporal.adaptation import Windows, classifier_of, refit, statistics_of, validate, windows_in
@@ -66,11 +66,11 @@ def section(result: Result, baselines: Result) -> list[str]:
     trees = {one["name"]: one["metrics"]["accuracy"] for one in baselines["rows"] if "of each class" in one["name"]}
     cases = sorted({name.split("/")[2] for name in trees})
     columns = ["direction", "of each class", "as it was", "**refitted**", "delivered", "refused"]
-    lines = [columns + [f"trees: {case}" for case in cases], ["---", *["---:"] * (len(columns) + len(cases) - 1)]]
+    lines = []
     for direction, counts in result["curves"].items():
         for count, figures in counts.items():
-            mine = [shown(figures[key]) for key in ("as it was", "refitted", "delivered")]
-            given = [shown(trees[f"csi-har/{direction}/{case}/with {count} of each class"]) for case in cases]
+            mine = [percent(figures[key]) for key in ("as it was", "refitted", "delivered")]
+            given = [percent(trees[f"csi-har/{direction}/{case}/with {count} of each class"]) for case in cases]
             lines.append([direction, count, *mine, f"{100 * figures['refused']['mean']:.0f}", *given])
     return [
         "## Adapting csi-har to another person",
@@ -79,13 +79,8 @@ def section(result: Result, baselines: Result) -> list[str]:
         "a model is adapted with is never tested on. The trees were trained on the same recordings and on those of the "
         "first person. *Delivered* counts the model as it was where `wdt adapt` refuses. The refit's constants were "
         "chosen looking at both directions.",
-        "\n".join("| " + " | ".join(line) + " |" for line in lines),
+        markdown([*columns, *(f"trees: {case}" for case in cases)], lines),
     ]
-
-
-def shown(figure: Result) -> str:
-    """Mean and spread in percent."""
-    return f"{100 * figure['mean']:.1f} ± {100 * figure['spread']:.1f}"
 
 
 def measure(data: Path, runs: Path) -> Result:
@@ -116,9 +111,7 @@ def main() -> None:
     write_whole(RESULT, (json.dumps(result, indent=1) + "\n").encode())
     for direction, counts in result["curves"].items():
         for count, figures in counts.items():
-            line = "  ".join(
-                f"{key} {100 * one['mean']:5.1f} ± {100 * one['spread']:4.1f}" for key, one in figures.items()
-            )
+            line = "  ".join(f"{key} {percent(one)}" for key, one in figures.items())
             print(f"{direction}, {count:>2} of each class: {line}")
 
 

@@ -37,6 +37,13 @@ def summaries(runs: Sequence[Mapping[str, float]], over: str) -> dict[str, Resul
     return {name: summary([run[name] for run in runs], over) for name in runs[0]}
 
 
+def percent(figure: Result) -> str:
+    """A share of any result file as ``62.4 ± 1.5``, in percent; without a spread where there is one value."""
+    spread = figure["std"] if "std" in figure else figure["spread"]
+    count = figure["n"] if "n" in figure else len(figure["values"])
+    return f"{100 * figure['mean']:.1f}" if count == 1 else f"{100 * figure['mean']:.1f} ± {100 * spread:.1f}"
+
+
 def row(
     name: str,
     baseline: str,

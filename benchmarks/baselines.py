@@ -22,7 +22,7 @@ from pathlib import Path
 import sklearn
 from baseline_activity import har, har_adapted, stability
 from baseline_identity import wiper81
-from baseline_row import SEEDS, no_row
+from baseline_row import SEEDS, no_row, percent
 from measure import Result, Table, software
 from rich.console import Console
 
@@ -74,9 +74,7 @@ def cell(row: Result, metric: str) -> str:
         return "unavailable"
     if metric not in row["metrics"]:
         return ""
-    found = row["metrics"][metric]
-    mean = f"{100 * found['mean']:.1f}"
-    return mean if len(found["values"]) == 1 else f"{mean} ± {100 * found['spread']:.1f}"
+    return percent(row["metrics"][metric])
 
 
 def _title(row: Result) -> str:

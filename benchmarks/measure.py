@@ -137,10 +137,7 @@ class Table:
 
     def markdown(self) -> str:
         """As docs/performance.md has it: figures to the right."""
-        aligned = ["---" if i == 0 else "---:" for i in range(len(self.columns))]
-        lines = ["| " + " | ".join(row) + " |" for row in (self.columns, *self.rows)]
-        lines.insert(1, "|" + "|".join(aligned) + "|")
-        return "\n\n".join(part for part in (self.intro, "\n".join(lines), self.outro) if part)
+        return "\n\n".join(part for part in (self.intro, markdown(self.columns, self.rows), self.outro) if part)
 
     def show(self, console: Console) -> None:
         """On a terminal."""
@@ -150,6 +147,13 @@ class Table:
         for row in self.rows:
             table.add_row(*row)
         console.print(table)
+
+
+def markdown(columns: Sequence[str], rows: Sequence[Sequence[str]], texts: int = 1) -> str:
+    """A table whose first `texts` columns are words, and the others figures."""
+    lines = ["| " + " | ".join(row) + " |" for row in (columns, *rows)]
+    aligned = ("---" if number < texts else "---:" for number in range(len(columns)))
+    return "\n".join([lines[0], f"|{'|'.join(aligned)}|", *lines[1:]])
 
 
 def digits(x: float) -> str:

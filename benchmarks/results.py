@@ -17,15 +17,14 @@ import subprocess
 import sys
 import time
 import tomllib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import adapting
-from measure import machine
-
-Result = dict[str, Any]
+from baseline_row import percent
+from measure import Result, machine, markdown
 
 ROOT = Path(__file__).parents[1]
 RESULTS, PAGE = ROOT / "benchmarks" / "results", ROOT / "docs" / "results.md"
@@ -153,12 +152,12 @@ def task(name: str, run: Result, baselines: Result, controls: Result) -> list[st
 
 def ours(figures: Result) -> dict[str, str]:
     """Figures of `wdt train`."""
-    return {name: cell(one["mean"], one["std"], one["n"]) for name, one in figures.items() if name in COLUMNS}
+    return {name: percent(one) for name, one in figures.items() if name in COLUMNS}
 
 
 def spreads(figures: Result) -> dict[str, str]:
     """Figures of controls.py and baselines.py."""
-    return {name: cell(one["mean"], one["spread"], len(one["values"])) for name, one in figures.items()}
+    return {name: percent(one) for name, one in figures.items()}
 
 
 def baseline_rows(baselines: Result, prefix: str, test: str, kind: str) -> Iterator[Row]:
@@ -193,21 +192,9 @@ def table(rows: list[Row]) -> str:
     return markdown(("test", "model", *(COLUMNS[name] for name in used)), lines, texts=2)
 
 
-def markdown(columns: Sequence[str], rows: Sequence[Sequence[str]], texts: int = 1) -> str:
-    """A table whose first `texts` columns are words, and the others figures."""
-    lines = ["| " + " | ".join(row) + " |" for row in (columns, *rows)]
-    aligned = ("---" if number < texts else "---:" for number in range(len(columns)))
-    return "\n".join([lines[0], f"|{'|'.join(aligned)}|", *lines[1:]])
-
-
 def lacking(selector: str) -> str:
     """What a data set lacks, in words."""
     return "other recordings" if selector == "rest" else selector
-
-
-def cell(mean: float, spread: float, count: int) -> str:
-    """A figure from 0 to 1 in percent."""
-    return f"{100 * mean:.1f}" if count == 1 else f"{100 * mean:.1f} ± {100 * spread:.1f}"
 
 
 # ------------------------------------------------------------------------------------------- controls and leaks
@@ -308,12 +295,6 @@ def leak(title: str, figure: str, honest: Result, random: Result) -> list[str]:
     """A line: two figures and their difference in points."""
     rise = 100 * (random["mean"] - honest["mean"])
     return [title, figure, percent(honest), percent(random), f"{rise:+.1f}"]
-
-
-def percent(figure: Result) -> str:
-    """A figure of any of the result files."""
-    spread = figure["std"] if "std" in figure else figure["spread"]
-    return cell(figure["mean"], spread, figure["n"] if "n" in figure else len(figure["values"]))
 
 
 def speed(result: Result) -> list[str]:

@@ -346,7 +346,9 @@ def _provenance(view: WeightBlobView) -> dict[str, Any]:
 
 
 def _doubts(model: TemporalModel, view: WeightBlobView) -> list[str]:
-    losers = _classes_without_a_winner(_classifier(view, model.pooled_dim))
+    weight, bias = view.classifier(model.pooled_dim)
+    # A bias is one row more, as if of a feature that a pooled vector may have at will.
+    losers = _classes_without_a_winner(weight if bias is None else np.vstack([weight, bias]))
     doubts = []
     if losers:
         named = ", ".join(model.labels[c] for c in losers[:3])
@@ -361,15 +363,6 @@ def _doubts(model: TemporalModel, view: WeightBlobView) -> list[str]:
     if np.allclose(first, second, atol=1e-6):
         doubts.append("its embedding does not depend on the input")
     return doubts
-
-
-def _classifier(view: WeightBlobView, pooled_dim: int) -> NDArray[np.float64]:
-    """`[P, C]`; a bias is one row more, as if of a feature that a pooled vector may have at will."""
-    weight = np.asarray(view.weights[-pooled_dim * view.header.n_classes :], np.float64).reshape(pooled_dim, -1)
-    bias = view.record("classifier_bias")
-    if bias is None:
-        return weight
-    return np.vstack([weight, np.frombuffer(bias.payload, view.weights.dtype, view.header.n_classes)])
 
 
 def _classes_without_a_winner(classifier: NDArray[np.float64]) -> list[int]:

@@ -113,11 +113,12 @@ def windows_in(
     advance: Callable[[], object] = lambda: None,
 ) -> Windows:
     """Pooled vectors of the recordings' windows, as the core computes them; raises as `adapt`."""
-    model, reader = TemporalModel.from_bytes(blob), TemporalModel.from_bytes(_reading_pooled(blob))
+    model = TemporalModel.from_bytes(blob)
+    reader, chain = TemporalModel.from_bytes(_reading_pooled(blob, model.pooled_dim)), feature_config(model)[0]
     number = {label: c for c, label in enumerate(model.labels)}
     pooled, labels, sources = [], [], []
     for source, recording in enumerate(recordings):
-        labelled = labelled_frames(recording, feature_config(model)[0], cache)
+        labelled = labelled_frames(recording, chain, cache)
         if labelled.packet_labels is None:
             raise FormatError(f"{recording.name} has no label; state it in the manifest, or leave it out")
         truth, ends = windows_of(labelled.packet_labels, Windowing(), recording.labels_path is None)
@@ -141,10 +142,10 @@ def windows_in(
     return Windows(np.array(pooled, np.float64), np.array(labels), np.array(sources))
 
 
-def _reading_pooled(blob: bytes) -> bytes:
+def _reading_pooled(blob: bytes, pooled_dim: int) -> bytes:
     """The model with the identity for a classifier, so that its logits are the pooled vectors."""
-    model, view = TemporalModel.from_bytes(blob), WeightBlobView.parse(blob)
-    return _with_weights(view, np.eye(model.pooled_dim), [r for r in view.records if r.name not in _OF_THE_CLASSIFIER])
+    view = WeightBlobView.parse(blob)
+    return _with_weights(view, np.eye(pooled_dim), [r for r in view.records if r.name not in _OF_THE_CLASSIFIER])
 
 
 # -------------------------------------------------------------------------------------------------- from and to blobs
@@ -185,11 +186,8 @@ def statistics_of(model: TemporalModel, view: WeightBlobView) -> ClassStatistics
 
 def classifier_of(model: TemporalModel, view: WeightBlobView) -> Classifier:
     """The classifier that a blob has."""
-    weight = np.asarray(view.weights[-model.pooled_dim * view.header.n_classes :], np.float64)
-    record, bias = view.record("classifier_bias"), np.zeros(view.header.n_classes)
-    if record is not None:
-        bias = np.frombuffer(record.payload, view.weights.dtype, len(bias)).astype(np.float64)
-    return Classifier(weight.reshape(model.pooled_dim, -1), bias)
+    weight, bias = view.classifier(model.pooled_dim)
+    return Classifier(weight, np.zeros(view.header.n_classes) if bias is None else bias)
 
 
 def with_classifier(

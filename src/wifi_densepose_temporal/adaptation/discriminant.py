@@ -120,7 +120,7 @@ class Validation:
 def measure(windows: Windows, classes: int) -> ClassStatistics:
     """Statistics of training's windows; a class without a window has a mean of zeros."""
     counts = np.bincount(windows.label, minlength=classes).astype(np.float64)
-    mean = _class_means(windows, classes)
+    mean = group_means(windows.pooled, windows.label, classes)
     around = windows.pooled - mean[windows.label]
     return ClassStatistics(counts, mean, around.T @ around / max(1.0, len(windows) - int(np.count_nonzero(counts))))
 
@@ -142,16 +142,15 @@ def refit(statistics: ClassStatistics, windows: Windows) -> Classifier:
     spread = np.sqrt(np.diag(covariance) + counts @ (mean - centre) ** 2 / counts.sum()) + 1e-6
     recordings = np.array([len(set(windows.recording[windows.label == c].tolist())) for c in range(classes)])
     present, known = recordings > 0, counts > 0  # here, and in training
-    new, old = (_class_means(windows, classes) - centre) / spread, (mean - centre) / spread
+    new, old = (group_means(windows.pooled, windows.label, classes) - centre) / spread, (mean - centre) / spread
     moved = (new - old)[present & known].mean(axis=0) if (present & known).any() else np.zeros(len(centre))
     weight = np.where(known, recordings / (recordings + PRIOR_RECORDINGS), 1.0)[:, None]
     means = weight * new + (1 - weight) * (old + moved)
     around = (windows.pooled - centre) / spread - new[windows.label]
     scatter = counts.sum() * covariance / np.outer(spread, spread) + NEW_WINDOW_WEIGHT * around.T @ around
     within = scatter / (counts.sum() + NEW_WINDOW_WEIGHT * max(0, len(windows) - int(np.count_nonzero(present))))
-    within = (1 - SHRINKAGE) * within + SHRINKAGE * np.trace(within) / len(within) * np.eye(len(within))
     try:
-        factor = np.linalg.cholesky(within)
+        factor = np.linalg.cholesky(shrunk(within, SHRINKAGE))
     except np.linalg.LinAlgError:
         raise BlobModelError(
             "the class statistics of this model are no covariance; was it written by this tool?"
@@ -199,7 +198,14 @@ def folds(windows: Windows) -> NDArray[np.int64]:
     return np.asarray((order % fewest)[place])
 
 
-def _class_means(windows: Windows, classes: int) -> Float64:
-    sums = np.zeros((classes, windows.pooled.shape[1]))
-    np.add.at(sums, windows.label, windows.pooled)
-    return sums / np.maximum(np.bincount(windows.label, minlength=classes), 1)[:, None]
+def group_means(rows: Float64, group: NDArray[np.integer], count: int) -> Float64:
+    """`[count, P]`: mean of the rows `[N, P]` of each group; zeros of a group without one."""
+    sums = np.zeros((count, rows.shape[1]))
+    np.add.at(sums, group, rows)
+    return sums / np.maximum(np.bincount(group, minlength=count), 1)[:, None]
+
+
+def shrunk(covariance: Float64, share: float) -> Float64:
+    """A covariance `[P, P]` moved by a share towards independent features of one variance (Ledoit and Wolf 2004)."""
+    level = share * np.trace(covariance) / len(covariance)
+    return np.asarray((1 - share) * covariance + level * np.eye(len(covariance)))

@@ -47,7 +47,7 @@ def adapt(
         "trained": made.trained,
         "split": made.provenance["split"],
         "seeds": made.provenance.get("seeds"),
-        "adapted_from": TemporalModel.from_bytes(blob).sha256,
+        "adapted_from": made.provenance["adapted"]["from"],
         "validation": asdict(adapted.validation),
         "classes": adapted.windows,
     }

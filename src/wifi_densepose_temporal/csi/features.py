@@ -172,6 +172,11 @@ class FeatureConfig:
         return _core.chain_features(self.to_words())
 
     @property
+    def part_dims(self) -> tuple[int, ...]:
+        """How many of a frame's features each of `parts` makes, in their order."""
+        return tuple(FeatureConfig(parts=(part,)).input_dim for part in self.parts)
+
+    @property
     def period_us(self) -> int:
         """Microseconds of a bin: 1e6 / rate_hz, rounded."""
         return round(_US / self.rate_hz)

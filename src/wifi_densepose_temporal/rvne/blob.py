@@ -185,6 +185,14 @@ class WeightBlobView:
         """The record of this name, or None."""
         return next((record for record in self.records if record.name == name), None)
 
+    def classifier(self, pooled_dim: int) -> tuple[NDArray[np.float64], NDArray[np.float64] | None]:
+        """Weight `[P, C]` of the classifier, and its bias `[C]` if it has one; only of a blob that loads as a model."""
+        classes, bias = self.header.n_classes, self.record("classifier_bias")
+        weight = np.asarray(self.weights[-pooled_dim * classes :], np.float64).reshape(pooled_dim, classes)
+        if bias is None:
+            return weight, None
+        return weight, np.frombuffer(bias.payload, self.weights.dtype, classes).astype(np.float64)
+
 
 def as_bytes(buffer: Buffer) -> NDArray[np.uint8]:
     """The buffer's bytes as a read-only array that shares its memory.

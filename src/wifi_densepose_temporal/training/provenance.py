@@ -18,7 +18,7 @@ from torch import Tensor
 
 from wifi_densepose_temporal.datasets import Recording, Split
 from wifi_densepose_temporal.errors import ConfigError, LeakageError
-from wifi_densepose_temporal.evaluation.report import DIGEST_LETTERS, counted, few
+from wifi_densepose_temporal.evaluation.report import DIGEST_LETTERS, counted, few, seen_in_training
 from wifi_densepose_temporal.files import read_whole
 from wifi_densepose_temporal.model import TemporalModel
 from wifi_densepose_temporal.rvne.blob import MAX_BLOB_BYTES
@@ -79,7 +79,7 @@ def check_start(start: Start, split: Split) -> None:
     """
     sides = {"validation": split.validation, **{f"test {name!r}": test for name, test in split.tests.items()}}
     for side, recordings in sides.items():
-        seen = [one.name for one in recordings if _digest(one) in start.digests]
+        seen = seen_in_training(start.model, recordings)
         if seen:
             raise LeakageError(
                 f"start_from {start.sha256[:12]} was trained on {counted(len(seen), 'recording')} of {side} "

@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from wifi_densepose_temporal.adaptation.discriminant import group_means, shrunk
 from wifi_densepose_temporal.csi import FeatureConfig
 from wifi_densepose_temporal.errors import TrainingError
 from wifi_densepose_temporal.training.batches import Track, batch, windows_of
@@ -110,7 +111,7 @@ def feature_weights(chain: FeatureConfig | None, settings: ReadoutSettings, netw
     """
     if not settings.part_weights:
         return np.ones(network.sizes.pooled_dim)
-    parts = [] if chain is None else [FeatureConfig(parts=(part,)).input_dim for part in chain.parts]
+    parts = () if chain is None else chain.part_dims
     if len(parts) != len(settings.part_weights) or sum(parts) != network.sizes.pooled_dim:
         raise TrainingError(
             f"{len(settings.part_weights)} part_weights for {len(parts)} parts and {network.sizes.pooled_dim} pooled "
@@ -134,8 +135,8 @@ def whitening(
     recordings, first, of_recording = np.unique(windows.recording, return_index=True, return_inverse=True)
     if len(people) < 2:
         raise TrainingError(f"{len(people)} identity to train on; a whitening needs at least two")
-    recording_mean = _means(windows.pooled, of_recording, len(recordings))
-    person_mean = _means(recording_mean, of_person[first], len(people))
+    recording_mean = group_means(windows.pooled, of_recording, len(recordings))
+    person_mean = group_means(recording_mean, of_person[first], len(people))
     within = windows.pooled - recording_mean[of_recording]
     between = recording_mean - person_mean[of_person[first]]
     across = person_mean - person_mean.mean(0)
@@ -143,9 +144,7 @@ def whitening(
     change += settings.between_recordings * between.T @ between / max(1, len(recordings) - len(people))
     scale = (np.sqrt(np.diag(change)) + 1e-9) / (1 if weights is None else weights)
     change = change / scale[:, None] / scale
-    level = settings.shrinkage * np.trace(change) / len(change)
-    change = (1 - settings.shrinkage) * change + level * np.eye(len(change))
-    inverse = np.linalg.inv(np.linalg.cholesky(change))
+    inverse = np.linalg.inv(np.linalg.cholesky(shrunk(change, settings.shrinkage)))
     spread = inverse @ (across.T @ across / scale[:, None] / scale) @ inverse.T
     variances, directions = np.linalg.eigh(spread / (len(people) - 1))
     weight = (inverse.T @ directions[:, ::-1][:, :size]) / scale[:, None]
@@ -155,17 +154,10 @@ def whitening(
     return windows.pooled.mean(0), weight / np.linalg.norm(weight) * np.sqrt(weight.shape[1])  # of a size for float16
 
 
-def _means(rows: Float64, group: NDArray[np.intp], count: int) -> Float64:
-    """`[count, P]`: mean of the rows of each group."""
-    sums = np.zeros((count, rows.shape[1]))
-    np.add.at(sums, group, rows)
-    return sums / np.bincount(group, minlength=count)[:, None]
-
-
 def _directions(windows: Windows, mean: Float64, weight: Float64) -> Float64:
     """`[identities, E]`: unit vector of each identity's mean embedding."""
     projected = (windows.pooled - mean) @ weight
     projected /= np.linalg.norm(projected, axis=1, keepdims=True)
     people, of_person = np.unique(windows.identity, return_inverse=True)
-    means = _means(projected, of_person, len(people))
+    means = group_means(projected, of_person, len(people))
     return np.asarray(means / np.linalg.norm(means, axis=1, keepdims=True))

@@ -11,11 +11,13 @@ import logging
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from rich.progress import Progress
 from torch import distributed
 
@@ -251,9 +253,13 @@ class _Prepared:
             )
         if count == 1:
             return members[0], histories[0]
-        frames = [frames_of(track.packets, track.subcarriers, settings.chain)[0] for track in self.tracks]
         losses = np.mean([history.losses for history in histories], axis=0).tolist()
-        return side_by_side(members, frames), replace(histories[0], losses=losses)
+        return side_by_side(members, self.frames), replace(histories[0], losses=losses)
+
+    @cached_property
+    def frames(self) -> list[NDArray[np.float32]]:
+        """`[T, F]` of each training recording."""
+        return [frames_of(track.packets, track.subcarriers, self.settings.chain)[0] for track in self.tracks]
 
     def network(self, seed: int) -> TemporalNetwork:
         """The network that training starts from."""

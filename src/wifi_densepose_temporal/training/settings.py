@@ -167,8 +167,7 @@ class Settings(FitSettings):
         chain = self.chain
         if not self.model.part_scale:
             return np.ones(chain.input_dim, np.float32)
-        features = [FeatureConfig(parts=(part,)).input_dim for part in chain.parts]
-        return np.repeat(np.asarray(self.model.part_scale, np.float32), features)
+        return np.repeat(np.asarray(self.model.part_scale, np.float32), chain.part_dims)
 
     @property
     def chain(self) -> FeatureConfig:
