@@ -77,6 +77,12 @@ wdt_status wdt_stream_init(wdt_stream *stream, const wdt_model *model, ptrdiff_t
  * WDT_E_NON_FINITE (an activation beyond WDT_MAX_VALUE): the stream behaves as if the call had not been made. */
 wdt_status wdt_stream_push(wdt_stream *stream, const float *frame, float *logits, float *embedding);
 
+/* The two halves of a push, for a caller that runs one frame through several streams and keeps all or none. What can be
+ * refused is refused by run, as above; after it, and before anything else of this stream, either keep or drop. */
+wdt_status wdt_stream_run(wdt_stream *stream, const float *frame);
+void wdt_stream_keep(wdt_stream *stream, float *logits, float *embedding); /* of these, NULL is not computed */
+void wdt_stream_drop(wdt_stream *stream);
+
 /* Forgets every frame. */
 void wdt_stream_reset(wdt_stream *stream);
 

@@ -242,23 +242,46 @@ static void embed(const wdt_model *model, const float *pooled, float *inner, flo
     make_unit(embedding, E);
 }
 
-wdt_status wdt_stream_push(wdt_stream *stream, const float *frame, float *logits, float *embedding)
+/* Takes back what run_layers() has appended: the caches hold as many tokens as the stream has frames. */
+void wdt_stream_drop(wdt_stream *stream)
 {
-    const wdt_model *const model = stream->model;
+    for (int32_t l = 0; l < stream->model->layers && stream->caches[l].length > stream->length; l++) {
+        wdt_cache_undo(&stream->caches[l]);
+    }
+}
+
+wdt_status wdt_stream_run(wdt_stream *stream, const float *frame)
+{
     if (stream->length == stream->capacity) {
         return WDT_E_FULL;
     }
     const wdt_status status = run_layers(stream, frame);
     if (status != WDT_OK) {
-        for (int32_t l = 0; l < model->layers && stream->caches[l].length > stream->length; l++) {
-            wdt_cache_undo(&stream->caches[l]);
-        }
-        return status;
+        wdt_stream_drop(stream);
     }
+    return status;
+}
+
+void wdt_stream_keep(wdt_stream *stream, float *logits, float *embedding)
+{
+    const wdt_model *const model = stream->model;
     float *const pooled = stream->scratch, *const inner = pooled + model->pooled_dim;
     wdt_pool(model, stream->pool, stream->length, stream->hidden, pooled);
     stream->length++;
-    affine(pooled, model->classifier, model->classifier_bias, model->half, model->pooled_dim, model->classes, logits);
-    embed(model, pooled, inner, embedding);
-    return WDT_OK;
+    if (logits) {
+        affine(pooled, model->classifier, model->classifier_bias, model->half, model->pooled_dim, model->classes,
+               logits);
+    }
+    if (embedding) {
+        embed(model, pooled, inner, embedding);
+    }
+}
+
+wdt_status wdt_stream_push(wdt_stream *stream, const float *frame, float *logits, float *embedding)
+{
+    const wdt_status status = wdt_stream_run(stream, frame);
+    if (status == WDT_OK) {
+        wdt_stream_keep(stream, logits, embedding);
+    }
+    return status;
 }
