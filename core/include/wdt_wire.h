@@ -124,8 +124,8 @@ typedef struct wdt_wire_clash {
     uint32_t found, expected; /* as the list above says; a length above 2^32 - 1 is shown as that */
 } wdt_wire_clash;
 
-/* Each reads `length` bytes as one packet, no byte more or less. On a refusal the result is untouched and *clash, unless
- * clash is NULL, says what was found. raw_csi: the frequency may come in Hz or in MHz, and is rounded to MHz. */
+/* Each reads `length` bytes as one packet, no byte more or less. On a refusal the result is untouched, and *clash says
+ * what was found; it may be NULL. raw_csi: the frequency may come in Hz or in MHz, and is rounded to MHz. */
 wdt_wire_status wdt_wire_parse_raw_csi(const uint8_t *bytes, size_t length, wdt_wire_raw_csi *csi,
                                        wdt_wire_clash *clash);
 wdt_wire_status wdt_wire_parse_feature_state(const uint8_t *bytes, size_t length, wdt_wire_feature_state *state,

@@ -1,9 +1,9 @@
 /* Packets of a node, one section a kind. The field lists of wdt_wire.h are all that knows where a field lies. */
 #include "wdt_wire.h"
 
-#include <math.h>
 #include <string.h>
 
+#include "half.h"
 #include "wdt_rvne.h"
 
 /* -------------------------------------------------------------------------------------------- numbers, byte by byte */
@@ -36,26 +36,14 @@ static int8_t read_i8(const uint8_t *at)
     return value;
 }
 
-static float read_f32(const uint8_t *at)
-{
-    const uint32_t bits = read_u32(at);
-    float value;
-    memcpy(&value, &bits, sizeof value);
-    return value;
-}
+static float read_f32(const uint8_t *at) { return wdt_bits_float(read_u32(at)); }
 
 static void write_u8(uint8_t *at, uint8_t value) { at[0] = value; }
 static void write_u16(uint8_t *at, uint16_t value) { write_bytes(at, 2, value); }
 static void write_u32(uint8_t *at, uint32_t value) { write_bytes(at, 4, value); }
 static void write_u64(uint8_t *at, uint64_t value) { write_bytes(at, 8, value); }
 static void write_i8(uint8_t *at, int8_t value) { memcpy(at, &value, sizeof value); }
-
-static void write_f32(uint8_t *at, float value)
-{
-    uint32_t bits;
-    memcpy(&bits, &value, sizeof bits);
-    write_u32(at, bits);
-}
+static void write_f32(uint8_t *at, float value) { write_u32(at, wdt_float_bits(value)); }
 
 /* For the field lists: a packet's bytes into the struct `into`, and the struct `from` into bytes. */
 #define READ_FIELD(name, type, offset) into.name = read_##type(bytes + (offset));
@@ -125,7 +113,7 @@ static wdt_wire_status check_reserved(const uint8_t *bytes, size_t start, size_t
 #define FINITE_u16(value) 1
 #define FINITE_u32(value) 1
 #define FINITE_u64(value) 1
-#define FINITE_f32(value) isfinite(value)
+#define FINITE_f32(value) ((wdt_float_bits(value) & 0x7F800000u) != 0x7F800000u)
 #define CHECK_FINITE(name, type, offset)                          \
     if (!FINITE_##type(into.name)) {                              \
         return refuse(clash, WDT_WIRE_E_NON_FINITE, (offset), 0); \
