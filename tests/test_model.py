@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from tests.reference_model import SMALL, ReferenceModel, check, normal, random_model, tiny
 from wifi_densepose_temporal import (
     FeatureConfig,
+    NonFiniteError,
     TemporalHeadConfig,
     TemporalModel,
     WeightBlobView,
@@ -56,6 +57,35 @@ def test_every_record_does_what_the_page_says(norm: str, activation: str, poolin
 def test_float16_weights_are_the_same_model(backend: Any) -> None:
     config = TemporalHeadConfig(backend, q_heads=3, kv_heads=1, head_dim=5, window=4, block_size=2, landmarks=False)
     check(random_model(np.random.default_rng(3), config, norm="rms", dtype="float16"), normal((30, 7), seed=4))
+
+
+@pytest.mark.parametrize("head_dim", [4, 5, 9])  # the width is 5: up to it, a cache keeps keys and values
+@pytest.mark.parametrize("backend", ["sparse_gqa", "dense"])
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_one_key_value_head_is_the_same_attention_whatever_a_cache_keeps(
+    head_dim: int, backend: Any, dtype: str
+) -> None:
+    config = TemporalHeadConfig(backend, q_heads=4, kv_heads=1, head_dim=head_dim, window=6, block_size=4)
+    check(random_model(np.random.default_rng(8), config, norm="rms", dtype=dtype), normal((70, 7), seed=9))
+
+
+def test_a_cache_keeps_the_smaller_of_inputs_and_keys(reference_blob_model: TemporalModel) -> None:
+    """16 numbers of a frame and layer instead of 64, and as many of a block."""
+    smaller, larger = (reference_blob_model.stream(capacity).nbytes for capacity in (256, 512))
+    assert larger - smaller == 2 * (256 + 256 // 16) * 16 * 4
+
+
+def test_a_refused_frame_leaves_a_cache_of_inputs_as_it_was() -> None:
+    config = TemporalHeadConfig("sparse_gqa", q_heads=2, kv_heads=1, head_dim=8, window=3, block_size=2)
+    model = TemporalModel.from_bytes(random_model(np.random.default_rng(10), config).blob())
+    frames = normal((9, 7), seed=11)
+    stream = model.stream(20)
+    for frame in frames:
+        for value in (1.5e11, 2e11, 3e11, 1e12):  # beyond the limit from the last layer to the first
+            with pytest.raises(NonFiniteError, match="activations overflow"):
+                stream.push(np.full(7, value, np.float32))
+        stream.push(frame)
+    np.testing.assert_array_equal(stream.push(frames[0]).logits, model.predict([*frames, frames[0]]).logits[-1])
 
 
 def test_one_layer_embedding_projection() -> None:

@@ -117,24 +117,32 @@ void wdt_window_backward(const wdt_window *window, const float *d_out, float *dq
 
 /* ------------------------------------------------------------------------------------------------ cache, step */
 
+/* How a cache keeps its rows: the sum of those that hold. */
+enum {
+    WDT_CACHE_HALF = 1,  /* rows are float16; sums, means and all arithmetic stay float32 */
+    WDT_CACHE_SHARED = 2 /* a token's value is its key, and stands once; of a step's k and v, v is not read */
+};
+
 /* Keys and values of one sequence, and the means of its blocks, in the caller's memory. Fields are for reading. */
 typedef struct wdt_cache {
     int32_t kv_heads, head_dim, block_size;
-    uint8_t half;       /* 1: rows are float16; sums, means and all arithmetic stay float32 */
+    uint8_t half;       /* WDT_CACHE_HALF */
+    uint8_t planes;     /* rows of a token, and of a landmark: 2, a key and its value, or 1 with WDT_CACHE_SHARED */
     ptrdiff_t capacity; /* tokens */
     ptrdiff_t length;   /* tokens held, which is also the next token's position */
     ptrdiff_t blocks;   /* rows of the landmark arrays: ceil(capacity / B), 0 without landmarks */
-    void *tokens;     /* [Hkv, capacity, 2, D] float32 or float16: a key and its value beside each other */
-    float *landmarks; /* [Hkv, blocks, 2, D]: means of complete blocks, a sum in the last */
-    float *undo;      /* [Hkv, 2, D]: that last block as it was before the newest append */
+    void *tokens;     /* [Hkv, capacity, planes, D] float32 or float16: a key and its value beside each other */
+    float *landmarks; /* [Hkv, blocks, planes, D]: means of complete blocks, a sum in the last */
+    float *undo;      /* [Hkv, planes, D]: that last block as it was before the newest append */
 } wdt_cache;
 
-/* Bytes of memory for a cache of this head, SIZE_MAX if not addressable. capacity > 0; the head is causal. */
-size_t wdt_cache_bytes(const wdt_head *head, ptrdiff_t capacity, int half);
+/* Bytes of memory for a cache of this head, SIZE_MAX if not addressable. capacity > 0; the head is causal.
+ * form: WDT_CACHE_HALF, WDT_CACHE_SHARED, both or 0. */
+size_t wdt_cache_bytes(const wdt_head *head, ptrdiff_t capacity, unsigned form);
 
 /* Lays an empty cache out in `memory` (wdt_cache_bytes() of them, aligned for float), which the caller keeps alive
  * and does not have to clear. WDT_E_CONFIG: an invalid or non-causal head, or capacity <= 0. */
-wdt_status wdt_cache_init(wdt_cache *cache, const wdt_head *head, ptrdiff_t capacity, int half, void *memory);
+wdt_status wdt_cache_init(wdt_cache *cache, const wdt_head *head, ptrdiff_t capacity, unsigned form, void *memory);
 
 /* Makes `copy` a cache of `capacity` tokens, at least 1 and cache->length, that holds what `cache` holds. `memory` is of
  * wdt_cache_copy_bytes() and need not be cleared. Takes time in proportion to what is held. */

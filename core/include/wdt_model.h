@@ -29,6 +29,8 @@ extern "C" {
 
 typedef struct wdt_model {
     wdt_head head;
+    wdt_head cached;       /* what the streams' caches and steps see of it: `head`, or with `absorbed` one of the inputs */
+    uint8_t absorbed;      /* 1: a stream keeps norm(h) [d] of a frame and not its key and value [D] each; see stream.c */
     int32_t features;      /* F: length of a frame */
     int32_t width;         /* d */
     int32_t layers;        /* L */

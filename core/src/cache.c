@@ -1,10 +1,11 @@
 /* The key/value cache of one sequence, and the step that appends to it and attends.
  *
  * Memory, in this order, each part contiguous per key/value head:
- *   landmarks   float32 [Hkv, blocks, 2, D]
- *   undo        float32 [Hkv, 2, D], only with landmarks
- *   tokens      float32 or float16 [Hkv, capacity, 2, D]
+ *   landmarks   float32 [Hkv, blocks, planes, D]
+ *   undo        float32 [Hkv, planes, D], only with landmarks
+ *   tokens      float32 or float16 [Hkv, capacity, planes, D]
  * A key lies beside its value: a step reads few rows of many, far apart, and each costs one place in memory, not two.
+ * Of a shared cache (planes = 1) the key is the value too.
  * The row of the block that is being filled holds a sum; when the block is complete it is divided once and is a mean.
  * Nothing is ever cleared: a block's first token overwrites its row. */
 #include <math.h>
@@ -20,49 +21,57 @@ static ptrdiff_t blocks_of(const wdt_cache *cache, ptrdiff_t n)
     return cache->blocks == 0 || n == 0 ? 0 : (n - 1) / cache->block_size + 1;
 }
 
-static size_t bytes_of(int32_t kv_heads, int32_t head_dim, ptrdiff_t capacity, ptrdiff_t blocks, int half)
+static size_t bytes_of(const wdt_cache *cache, ptrdiff_t capacity, ptrdiff_t blocks)
 {
-    const size_t row = wdt_product((size_t)kv_heads, (size_t)head_dim);
-    const size_t token = wdt_product(row, 2 * wdt_number_bytes(half));
-    const size_t landmark = wdt_product(row, 2 * sizeof(float));
+    const size_t row = wdt_product((size_t)cache->kv_heads, (size_t)cache->head_dim), planes = cache->planes;
+    const size_t token = wdt_product(row, planes * wdt_number_bytes(cache->half));
+    const size_t landmark = wdt_product(row, planes * sizeof(float));
     const size_t landmark_rows = blocks ? (size_t)blocks + 1 : 0; /* one more for undo */
     return wdt_sum(wdt_product(token, (size_t)capacity), wdt_product(landmark, landmark_rows));
 }
 
-size_t wdt_cache_bytes(const wdt_head *head, ptrdiff_t capacity, int half)
+/* A cache of this shape, without memory yet. */
+static wdt_cache shape(const wdt_head *head, ptrdiff_t capacity, unsigned form)
 {
-    return bytes_of(head->kv_heads, head->head_dim, capacity, wdt_block_count(head, capacity), half);
+    return (wdt_cache){
+        .kv_heads = head->kv_heads,
+        .head_dim = head->head_dim,
+        .block_size = head->block_size,
+        .half = (form & WDT_CACHE_HALF) != 0,
+        .planes = form & WDT_CACHE_SHARED ? 1 : 2,
+        .capacity = capacity,
+        .blocks = wdt_block_count(head, capacity),
+    };
+}
+
+size_t wdt_cache_bytes(const wdt_head *head, ptrdiff_t capacity, unsigned form)
+{
+    const wdt_cache cache = shape(head, capacity, form);
+    return bytes_of(&cache, capacity, cache.blocks);
 }
 
 /* Points the arrays of a cache whose sizes are set into its memory. */
 static void lay_out(wdt_cache *cache, void *memory)
 {
-    const size_t row = 2 * (size_t)cache->kv_heads * (size_t)cache->head_dim;
+    const size_t row = cache->planes * (size_t)cache->kv_heads * (size_t)cache->head_dim;
     cache->landmarks = memory;
     cache->undo = cache->landmarks + row * (size_t)cache->blocks;
     cache->tokens = cache->undo + (cache->blocks ? row : 0);
 }
 
-wdt_status wdt_cache_init(wdt_cache *cache, const wdt_head *head, ptrdiff_t capacity, int half, void *memory)
+wdt_status wdt_cache_init(wdt_cache *cache, const wdt_head *head, ptrdiff_t capacity, unsigned form, void *memory)
 {
-    if (wdt_head_rule(head) || !head->causal || capacity < 1 || wdt_cache_bytes(head, capacity, half) == SIZE_MAX) {
+    if (wdt_head_rule(head) || !head->causal || capacity < 1 || wdt_cache_bytes(head, capacity, form) == SIZE_MAX) {
         return WDT_E_CONFIG;
     }
-    *cache = (wdt_cache){
-        .kv_heads = head->kv_heads,
-        .head_dim = head->head_dim,
-        .block_size = head->block_size,
-        .half = half != 0,
-        .capacity = capacity,
-        .blocks = wdt_block_count(head, capacity),
-    };
+    *cache = shape(head, capacity, form);
     lay_out(cache, memory);
     return WDT_OK;
 }
 
 size_t wdt_cache_copy_bytes(const wdt_cache *cache, ptrdiff_t capacity)
 {
-    return bytes_of(cache->kv_heads, cache->head_dim, capacity, blocks_of(cache, capacity), cache->half);
+    return bytes_of(cache, capacity, blocks_of(cache, capacity));
 }
 
 /* The first `used` rows of each head, from an array of from_rows a head to one of to_rows. */
@@ -78,7 +87,7 @@ static void copy_rows(void *to, ptrdiff_t to_rows, const void *from, ptrdiff_t f
 void wdt_cache_copy(wdt_cache *copy, const wdt_cache *cache, ptrdiff_t capacity, void *memory)
 {
     const int32_t heads = cache->kv_heads;
-    const size_t numbers = 2 * (size_t)cache->head_dim;
+    const size_t numbers = cache->planes * (size_t)cache->head_dim;
     const size_t row = numbers * sizeof(float), token = numbers * wdt_number_bytes(cache->half);
     const ptrdiff_t used_blocks = blocks_of(cache, cache->length);
     *copy = *cache;
@@ -107,28 +116,40 @@ static int fits_half(const float *x, ptrdiff_t n)
     return 1;
 }
 
+/* Numbers from one token of a head to the next. */
+static ptrdiff_t stride(const wdt_cache *cache)
+{
+    return (ptrdiff_t)cache->planes * cache->head_dim;
+}
+
+/* From a key to its value. */
+static ptrdiff_t to_value(const wdt_cache *cache)
+{
+    return stride(cache) - cache->head_dim;
+}
+
 /* Where token t of head h lies: its key, and `which` = 1: its value. */
 static void *token_at(const wdt_cache *cache, ptrdiff_t h, ptrdiff_t t, int which)
 {
-    const size_t row = (size_t)((h * cache->capacity + t) * 2 + which);
-    return (char *)cache->tokens + row * (size_t)cache->head_dim * wdt_number_bytes(cache->half);
+    const ptrdiff_t at = (h * cache->capacity + t) * stride(cache) + which * to_value(cache);
+    return (char *)cache->tokens + (size_t)at * wdt_number_bytes(cache->half);
 }
 
 /* The same of a landmark. */
 static float *landmark_at(const wdt_cache *cache, ptrdiff_t h, ptrdiff_t block, int which)
 {
-    return cache->landmarks + ((h * cache->blocks + block) * 2 + which) * cache->head_dim;
+    return cache->landmarks + (h * cache->blocks + block) * stride(cache) + which * to_value(cache);
 }
 
 /* Head h's rows of both, as the kernels take them. */
 static wdt_rows token_rows(const wdt_cache *cache, ptrdiff_t h)
 {
-    return (wdt_rows){token_at(cache, h, 0, 0), token_at(cache, h, 0, 1), 2 * (ptrdiff_t)cache->head_dim, cache->half};
+    return (wdt_rows){token_at(cache, h, 0, 0), token_at(cache, h, 0, 1), stride(cache), cache->half};
 }
 
 static wdt_rows landmark_rows(const wdt_cache *cache, ptrdiff_t h)
 {
-    return (wdt_rows){landmark_at(cache, h, 0, 0), landmark_at(cache, h, 0, 1), 2 * (ptrdiff_t)cache->head_dim, 0};
+    return (wdt_rows){landmark_at(cache, h, 0, 0), landmark_at(cache, h, 0, 1), stride(cache), 0};
 }
 
 /* Writes x [Hkv, D] as the keys (or values) of token t. */
@@ -168,7 +189,8 @@ static void add_to_block(const wdt_cache *cache, ptrdiff_t t, int which, const f
     const int first = t % B == 0, complete = t % B == B - 1;
     const float inverse = 1.0f / (float)B;
     for (ptrdiff_t h = 0; h < cache->kv_heads; h++, x += D) {
-        float *const row = landmark_at(cache, h, block, which), *const undo = cache->undo + (h * 2 + which) * D;
+        float *const row = landmark_at(cache, h, block, which);
+        float *const undo = cache->undo + h * stride(cache) + which * to_value(cache);
         for (ptrdiff_t d = 0; d < D; d++) {
             const float before = first ? 0.0f : row[d];
             const float sum = first ? x[d] : before + x[d];
@@ -184,14 +206,17 @@ static wdt_status append(wdt_cache *cache, const float *k, const float *v)
     if (t == cache->capacity) {
         return WDT_E_FULL;
     }
-    if (cache->half && !(fits_half(k, row) && fits_half(v, row))) {
-        return WDT_E_HALF_RANGE;
+    const float *const rows[2] = {k, v};
+    for (int which = 0; cache->half && which < cache->planes; which++) {
+        if (!fits_half(rows[which], row)) {
+            return WDT_E_HALF_RANGE;
+        }
     }
-    store_token(cache, t, 0, k);
-    store_token(cache, t, 1, v);
-    if (cache->blocks) {
-        add_to_block(cache, t, 0, k);
-        add_to_block(cache, t, 1, v);
+    for (int which = 0; which < cache->planes; which++) {
+        store_token(cache, t, which, rows[which]);
+        if (cache->blocks) {
+            add_to_block(cache, t, which, rows[which]);
+        }
     }
     cache->length = t + 1;
     return WDT_OK;
@@ -199,7 +224,7 @@ static wdt_status append(wdt_cache *cache, const float *k, const float *v)
 
 void wdt_cache_undo(wdt_cache *cache)
 {
-    const ptrdiff_t row = 2 * (ptrdiff_t)cache->head_dim, t = --cache->length;
+    const ptrdiff_t row = stride(cache), t = --cache->length;
     for (ptrdiff_t h = 0; cache->blocks && h < cache->kv_heads; h++) {
         memcpy(landmark_at(cache, h, t / cache->block_size, 0), cache->undo + h * row, (size_t)row * sizeof(float));
     }

@@ -25,6 +25,9 @@ typedef struct wdt_kernels {
     /* y [n_out] += x [n_in] W [n_in, n_out]; W is float32 or, with `half`, float16. */
     void (*add_product)(const float *x, const void *W, int half, int32_t n_in, int32_t n_out, float *y);
 
+    /* y [n_out] += W [n_out, n_in] x [n_in]: as add_product with the transpose of W. */
+    void (*add_transposed)(const float *x, const void *W, int half, int32_t n_in, int32_t n_out, float *y);
+
     /* half [n] = x [n], rounded to nearest even. */
     void (*to_half)(const float *x, ptrdiff_t n, uint16_t *half);
 

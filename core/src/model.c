@@ -264,6 +264,17 @@ static const char *read_weights(wdt_model *model, const wdt_rvne *blob)
                : "the weights hold NaN, infinity or a number beyond +-10^6";
 }
 
+/* Keys and values are products of norm(h), so a cache may hold that instead, and the query and the weighted sum go
+ * through Wk and Wv: less to keep and less to multiply where d <= D and there is one pair of them for all heads. */
+static void choose_cached(wdt_model *model)
+{
+    model->cached = model->head;
+    model->absorbed = model->head.kv_heads == 1 && model->width <= model->head.head_dim;
+    if (model->absorbed) {
+        model->cached.head_dim = model->width;
+    }
+}
+
 wdt_status wdt_model_init(wdt_model *model, const wdt_rvne *blob, const char **why)
 {
     static const char *(*const readers[])(wdt_model *, const wdt_rvne *) = {
@@ -299,6 +310,7 @@ wdt_status wdt_model_init(wdt_model *model, const wdt_rvne *blob, const char **w
             return WDT_E_MODEL;
         }
     }
+    choose_cached(&loaded);
     *model = loaded;
     return WDT_OK;
 }

@@ -73,6 +73,15 @@ static void add_product(const float *x, const void *W, int half, int32_t n_in, i
     }
 }
 
+static void add_transposed(const float *x, const void *W, int half, int32_t n_in, int32_t n_out, float *y)
+{
+    for (ptrdiff_t j = 0; j < n_out; j++) {
+        for (ptrdiff_t i = 0; i < n_in; i++) {
+            y[j] += x[i] * wdt_number_at(W, half, j * n_in + i);
+        }
+    }
+}
+
 static void to_half(const float *x, ptrdiff_t n, uint16_t *half)
 {
     for (ptrdiff_t j = 0; j < n; j++) {
@@ -106,6 +115,7 @@ const wdt_kernels wdt_kernels_scalar = {
     .backward = wdt_gradient,
     .attend = attend,
     .add_product = add_product,
+    .add_transposed = add_transposed,
     .to_half = to_half,
     .first_unusable = wdt_find_unusable,
     .multiply_add = multiply_add,

@@ -48,7 +48,8 @@ static void normalise(const float *x, uint32_t norm, int32_t n, float *y)
 static size_t scratch_floats(const wdt_model *model)
 {
     const size_t d = (size_t)model->width, D = (size_t)model->head.head_dim; /* products are below weights_len */
-    const size_t attention = d + 2 * D * ((size_t)model->head.q_heads + (size_t)model->head.kv_heads);
+    const size_t heads = (size_t)model->head.q_heads, dkv = D * (size_t)model->head.kv_heads;
+    const size_t attention = d + 2 * D * heads + 2 * (model->absorbed ? d * heads : dkv);
     const size_t others[3] = {(size_t)model->features, d + (size_t)model->hidden,
                               (size_t)model->pooled_dim + (size_t)model->embedding_hidden};
     size_t most = attention;
@@ -68,10 +69,20 @@ static size_t float_bytes(size_t floats)
     return round_up(wdt_product(floats, sizeof(float)));
 }
 
+static unsigned form_of(const wdt_model *model, int half)
+{
+    return (half ? WDT_CACHE_HALF : 0u) | (model->absorbed ? WDT_CACHE_SHARED : 0u);
+}
+
+static size_t cache_bytes(const wdt_model *model, ptrdiff_t capacity, int half)
+{
+    return round_up(wdt_cache_bytes(&model->cached, capacity, form_of(model, half)));
+}
+
 size_t wdt_stream_bytes(const wdt_model *model, ptrdiff_t capacity, int half)
 {
     const size_t layers = (size_t)model->layers;
-    const size_t caches = wdt_product(layers, round_up(wdt_cache_bytes(&model->head, capacity, half)));
+    const size_t caches = wdt_product(layers, cache_bytes(model, capacity, half));
     const size_t floats = wdt_sum(wdt_sum(float_bytes(wdt_pool_floats(model)), float_bytes((size_t)model->width)),
                                   float_bytes(scratch_floats(model)));
     return wdt_sum(wdt_sum(round_up(wdt_product(layers, sizeof(wdt_cache))), caches), floats);
@@ -86,11 +97,11 @@ wdt_status wdt_stream_init(wdt_stream *stream, const wdt_model *model, ptrdiff_t
     wdt_cache *const caches = memory;
     at += round_up((size_t)model->layers * sizeof(wdt_cache)); /* wdt_stream_bytes() has seen that all this fits */
     for (int32_t l = 0; l < model->layers; l++) {
-        const wdt_status status = wdt_cache_init(&caches[l], &model->head, capacity, half, at);
+        const wdt_status status = wdt_cache_init(&caches[l], &model->cached, capacity, form_of(model, half), at);
         if (status != WDT_OK) {
             return status;
         }
-        at += round_up(wdt_cache_bytes(&model->head, capacity, half));
+        at += cache_bytes(model, capacity, half);
     }
     *stream = (wdt_stream){.model = model, .caches = caches, .capacity = capacity};
     stream->pool = (float *)(void *)at;
@@ -139,28 +150,76 @@ static void enter(const wdt_stream *stream, const float *frame)
     }
 }
 
-/* h += Attn(norm(h)) Wo, with the layer's weights W; appends to the layer's cache unless it refuses. */
-static wdt_status attend(const wdt_stream *stream, wdt_cache *cache, const void *W)
+/* The weights of a layer's attention, in the order in which they lie. */
+typedef struct attention_weights {
+    const void *Wq, *Wk, *Wv, *Wo; /* [d, Hq D], [d, Hkv D], [d, Hkv D], [Hq D, d] */
+} attention_weights;
+
+static attention_weights weights_of(const wdt_model *model, int32_t layer)
 {
-    const wdt_model *const model = stream->model;
-    const int half = model->half;
+    const ptrdiff_t d = model->width, D = model->head.head_dim;
+    const ptrdiff_t query = d * model->head.q_heads * D, key = d * model->head.kv_heads * D;
+    attention_weights W;
+    W.Wq = skip(model->weights, model->half, model->layer_weights * layer);
+    W.Wk = skip(W.Wq, model->half, query);
+    W.Wv = skip(W.Wk, model->half, key);
+    W.Wo = skip(W.Wv, model->half, key);
+    return W;
+}
+
+/* out [Hq D] of q [Hq D] and x = norm(h) [d], whose key and value [Hkv D] are appended to the cache. */
+static wdt_status attend_keys(const wdt_model *model, wdt_cache *cache, const attention_weights *W, const float *q,
+                              const float *x, float *out)
+{
     const int32_t d = model->width, dq = model->head.q_heads * model->head.head_dim;
     const int32_t dkv = model->head.kv_heads * model->head.head_dim;
-    float *const x = stream->scratch, *const q = x + d, *const k = q + dq, *const v = k + dkv, *const out = v + dkv;
+    float *const k = out + dq, *const v = k + dkv;
+    affine(x, W->Wk, NULL, model->half, d, dkv, k);
+    affine(x, W->Wv, NULL, model->half, d, dkv, v);
+    return wdt_first_unusable(k, 2 * (size_t)dkv) < 0 ? wdt_step(&model->head, cache, q, k, v, out) : WDT_E_NON_FINITE;
+}
+
+/* The same with x itself in the cache, for all heads have one Wk and one Wv, and both are linear:
+ *   q . (x Wk) = (Wk q) . x        sum of w (x Wv) = (sum of w x) Wv
+ * A step divides scores by sqrt(d), which is sqrt(D) by rights. */
+static wdt_status attend_inputs(const wdt_model *model, wdt_cache *cache, const attention_weights *W, float *q,
+                                const float *x, float *out)
+{
+    const int32_t d = model->width, D = model->head.head_dim, heads = model->head.q_heads;
+    const float scale = sqrtf((float)d / (float)D);
+    float *const on_inputs = out + heads * D, *const sums = on_inputs + heads * d; /* [Hq, d] each */
+    memset(on_inputs, 0, (size_t)heads * (size_t)d * sizeof *on_inputs);
+    for (int32_t h = 0; h < heads; h++) {
+        for (int32_t c = 0; c < D; c++) {
+            q[h * D + c] *= scale;
+        }
+        wdt_kernels_in_use()->add_transposed(q + h * D, W->Wk, model->half, D, d, on_inputs + h * d);
+    }
+    const wdt_status status = wdt_step(&model->cached, cache, on_inputs, x, x, sums);
+    for (int32_t h = 0; status == WDT_OK && h < heads; h++) {
+        affine(sums + h * d, W->Wv, NULL, model->half, d, D, out + h * D);
+    }
+    return status;
+}
+
+/* h += Attn(norm(h)) Wo; appends to the layer's cache unless it refuses. */
+static wdt_status attend(const wdt_stream *stream, int32_t layer)
+{
+    const wdt_model *const model = stream->model;
+    const attention_weights W = weights_of(model, layer);
+    const int32_t d = model->width, dq = model->head.q_heads * model->head.head_dim;
+    wdt_cache *const cache = &stream->caches[layer];
+    float *const x = stream->scratch, *const q = x + d, *const out = q + dq;
 
     normalise(stream->hidden, model->norm, d, x);
-    affine(x, W, NULL, half, d, dq, q);
-    W = skip(W, half, (ptrdiff_t)d * dq);
-    affine(x, W, NULL, half, d, dkv, k);
-    W = skip(W, half, (ptrdiff_t)d * dkv);
-    affine(x, W, NULL, half, d, dkv, v);
-    W = skip(W, half, (ptrdiff_t)d * dkv);
-    if (wdt_first_unusable(q, (size_t)dq + 2 * (size_t)dkv) >= 0) {
+    affine(x, W.Wq, NULL, model->half, d, dq, q);
+    if (wdt_first_unusable(q, (size_t)dq) >= 0) {
         return WDT_E_NON_FINITE;
     }
-    const wdt_status status = wdt_step(&model->head, cache, q, k, v, out);
+    const wdt_status status = model->absorbed ? attend_inputs(model, cache, &W, q, x, out)
+                                              : attend_keys(model, cache, &W, q, x, out);
     if (status == WDT_OK) {
-        wdt_kernels_in_use()->add_product(out, W, half, dq, d, stream->hidden);
+        wdt_kernels_in_use()->add_product(out, W.Wo, model->half, dq, d, stream->hidden);
     }
     return status == WDT_OK && !is_usable(stream) ? WDT_E_NON_FINITE : status;
 }
@@ -192,8 +251,7 @@ static wdt_status run_layers(wdt_stream *stream, const float *frame)
         return WDT_E_NON_FINITE;
     }
     for (int32_t l = 0; l < model->layers; l++) {
-        const void *const W = skip(model->weights, model->half, model->layer_weights * l);
-        const wdt_status status = attend(stream, &stream->caches[l], W);
+        const wdt_status status = attend(stream, l);
         if (status != WDT_OK) {
             return status;
         }

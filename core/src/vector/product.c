@@ -58,6 +58,29 @@ void WDT_NAME(add_product)(const float *x, const void *W, int half, int32_t n_in
     }
 }
 
+/* Row W [n_in] . x, vecs along the inputs. */
+WDT_INLINE float row_product(const float *x, const void *W, int half, ptrdiff_t n_in)
+{
+    vec sums = vec_set1(0.0f);
+    ptrdiff_t i = 0;
+    for (; i + WDT_LANES <= n_in; i += WDT_LANES) {
+        sums = vec_fma(vec_load(x + i), load_weights(W, i, half), sums);
+    }
+    float sum = vec_sum(sums);
+    for (; i < n_in; i++) {
+        sum += x[i] * wdt_number_at(W, half, i);
+    }
+    return sum;
+}
+
+void WDT_NAME(add_transposed)(const float *x, const void *W, int half, int32_t n_in, int32_t n_out, float *y)
+{
+    for (ptrdiff_t j = 0; j < n_out; j++) {
+        const ptrdiff_t at = j * n_in;
+        y[j] += half ? row_product(x, (const uint16_t *)W + at, 1, n_in) : row_product(x, (const float *)W + at, 0, n_in);
+    }
+}
+
 void WDT_NAME(to_half)(const float *x, ptrdiff_t n, uint16_t *half)
 {
     ptrdiff_t j = 0;

@@ -34,6 +34,7 @@ const wdt_kernels WDT_NAME(wdt_kernels) = {
     .backward = WDT_NAME(backward),
     .attend = WDT_NAME(attend),
     .add_product = WDT_NAME(add_product),
+    .add_transposed = WDT_NAME(add_transposed),
     .to_half = WDT_NAME(to_half),
     .first_unusable = wdt_find_unusable,
     .multiply_add = multiply_add,
