@@ -85,8 +85,29 @@ class FormatError(TemporalError, ValueError):
     """A capture file of no known format, or with nothing in it that can be read."""
 
 
+class PacketError(TemporalError, ValueError):
+    """Bytes that are no packet of a node, or a packet with something in it that cannot be."""
+
+
+class NetworkError(TemporalError, OSError):
+    """A port that cannot be opened, or that takes no packet."""
+
+
+class NodeError(TemporalError, RuntimeError):
+    """The firmware's C code refuses; `code` is the name of its error, such as `ESP_ERR_NO_MEM`."""
+
+    def __init__(self, message: str, code: str) -> None:
+        """A refusal of this code."""
+        super().__init__(message)
+        self.code = code
+
+
 class LeakageError(TemporalError, ValueError):
     """A split in which a recording, or a value of what is held out, stands on two sides."""
+
+
+class EmulationError(TemporalError, RuntimeError):
+    """An image for an emulated chip that cannot be built or run, or that ended in another way than it should."""
 
 
 class FileError(TemporalError, OSError):

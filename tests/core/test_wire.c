@@ -46,8 +46,8 @@ static size_t write(wdt_wire_kind kind, const any_packet *packet, uint8_t *bytes
     }
 }
 
-/* From memory of exactly that length, at an odd address. A packet that is taken is written again as it came, but for what
- * a reader leaves out: the frequency's unit and the reserved bytes of raw CSI. */
+/* From memory of exactly that length, at an odd address. A packet that is taken is written again as it came, but for
+ * what a reader leaves out: the frequency's unit and the reserved bytes of raw CSI. */
 static wdt_wire_status parse_copy(wdt_wire_kind kind, const uint8_t *bytes, size_t length)
 {
     uint8_t *const exact = malloc(length + 1), again[MOST];

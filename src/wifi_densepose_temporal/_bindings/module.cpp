@@ -31,4 +31,5 @@ NB_MODULE(_core, m) {
     bind_blob(m);
     bind_model(m);
     bind_chain(m);
+    bind_wire(m);
 }
