@@ -95,7 +95,7 @@ struct wdt_model;
 const struct wdt_model *ruv_temporal_model(const ruv_temporal_ctx_t *ctx);
 
 /* Runs checksum, float16 conversion and attention on known numbers: ESP_OK, or ESP_FAIL where compiler, library or chip
- * computes something else. Takes no heap and under 1.5 KB of stack. */
+ * computes something else. Takes no heap, and about 2 KB of stack, most of it a step of the cache. */
 esp_err_t ruv_temporal_kernel_self_test(void);
 
 #ifdef __cplusplus
