@@ -133,6 +133,10 @@ wdt_wire_status wdt_wire_parse_feature_state(const uint8_t *bytes, size_t length
 wdt_wire_status wdt_wire_parse_classification(const uint8_t *bytes, size_t length, wdt_wire_classification *result,
                                               wdt_wire_clash *clash);
 
+/* What logits [classes], finite, decide: n_classes, argmax (the first of equals), top_logit and top1_minus_top2; the
+ * rest is 0. 2 <= classes <= 256. */
+wdt_wire_classification wdt_wire_decide(const float *logits, uint32_t classes);
+
 /* ---------------------------------------------------------------------------------------------------------- writing
  * Each writes every byte of the packet, and checks no value: what would be refused is written as it is. */
 

@@ -264,3 +264,22 @@ void wdt_wire_write_classification(const wdt_wire_classification *from, uint8_t 
     WDT_WIRE_CLASSIFICATION_FIELDS(WRITE_FIELD)
     write_crc(bytes, WDT_WIRE_CLASSIFICATION_BYTES);
 }
+
+wdt_wire_classification wdt_wire_decide(const float *logits, uint32_t classes)
+{
+    uint32_t best = 0, second = 1;
+    for (uint32_t c = 1; c < classes; c++) {
+        if (logits[c] > logits[best]) {
+            second = best;
+            best = c;
+        } else if (c != second && logits[c] > logits[second]) {
+            second = c;
+        }
+    }
+    return (wdt_wire_classification){
+        .n_classes = (uint16_t)classes,
+        .argmax = (uint8_t)best,
+        .top_logit = logits[best],
+        .top1_minus_top2 = logits[best] - logits[second],
+    };
+}

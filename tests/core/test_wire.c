@@ -167,9 +167,33 @@ static void largest(void)
     free(bytes);
 }
 
+/* Against sorting, with few values, so that there are ties. */
+static void decisions(void)
+{
+    for (int round = 0; round < 5000; round++) {
+        float logits[6];
+        const uint32_t classes = 2 + draw(5);
+        for (uint32_t c = 0; c < classes; c++) {
+            logits[c] = (float)draw(5) - 2.0f;
+        }
+        uint32_t best = 0;
+        for (uint32_t c = 0; c < classes; c++) {
+            best = logits[c] > logits[best] ? c : best;
+        }
+        float next = -1e9f;
+        for (uint32_t c = 0; c < classes; c++) {
+            next = c != best && logits[c] > next ? logits[c] : next;
+        }
+        const wdt_wire_classification decided = wdt_wire_decide(logits, classes);
+        CHECK(decided.n_classes == classes && decided.argmax == best && decided.top_logit == logits[best]);
+        CHECK(decided.top1_minus_top2 == logits[best] - next);
+    }
+}
+
 int main(void)
 {
     literal_bytes();
+    decisions();
     a_refusal_changes_nothing();
     largest();
     const wdt_wire_kind kinds[] = {WDT_WIRE_raw_csi, WDT_WIRE_feature_state, WDT_WIRE_classification};
