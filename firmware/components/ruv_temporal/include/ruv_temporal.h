@@ -1,7 +1,7 @@
 /* The temporal head on a node: frames in, logits of the newest frames out.
  *
- * What this is: a C ABI over the core (core/include). A blob (.rvne) is read where it lies, in flash or mapped; init makes
- * one allocation, and nothing after it allocates.
+ * What this is: a C ABI over the core (core/include). A blob (.rvne) is read where it lies, in flash or mapped; init
+ * makes one allocation, and nothing after it allocates.
  * What it is not: it makes no frames (temporal_features.h), has no task (temporal_task.h), and is not locked: one task
  * owns a context. With CONFIG_CSI_TEMPORAL_HEAD_ENABLED off, every call is ESP_ERR_NOT_SUPPORTED.
  *
@@ -46,8 +46,8 @@ ruv_temporal_options_t ruv_temporal_options_default(void);
  *   window_len            frames, at least 1
  *   n_classes             C
  *   out_ctx               out; untouched on a refusal
- * ESP_ERR_INVALID_ARG      a NULL, a zero, another input_dim or n_classes than the blob's; a blob that is too short, not
- *                          one, has unknown flags, another length than it states, or is not aligned
+ * ESP_ERR_INVALID_ARG      a NULL, a zero, another input_dim or n_classes than the blob's; a blob that is too short,
+ *                          none at all, has unknown flags, another length than it states, or is not aligned
  * ESP_ERR_INVALID_VERSION  a blob of another version, or with records that are malformed or unknown and critical
  * ESP_ERR_INVALID_CRC      a damaged blob
  * ESP_ERR_INVALID_SIZE     dims that are no model's, or tensors that do not fit them
@@ -72,6 +72,10 @@ typedef struct {
 /* What init_with would allocate; its refusals, and no allocation. */
 esp_err_t ruv_temporal_size(const uint8_t *weights, size_t weights_len, uint32_t input_dim, uint32_t window_len,
                             uint32_t n_classes, const ruv_temporal_options_t *options, ruv_temporal_sizes_t *out);
+
+/* Bytes of the blob that a region of `available` bytes begins with: a flash partition is larger than what was written
+ * to it, and init takes a blob's exact length. 0: none begins there, or it goes on behind the region. Checks no more. */
+size_t ruv_temporal_blob_bytes(const uint8_t *region, size_t available);
 
 /* Takes frame [F], which is copied. A refusal changes nothing:
  * ESP_ERR_INVALID_ARG  a NULL, or a number that is NaN, infinite or beyond +-1e12 (WDT_MAX_VALUE)

@@ -1,9 +1,10 @@
 /* From the CSI buffers of the WiFi driver to the frames that a model was trained on: the blob's feature chain
  * (wdt_chain.h) over one link's packets, in memory of the caller's.
  *
- * A buffer is read as the host reads a recording of one (csi/esp32_csv.py, csi/subcarriers.py), so that both make the same
- * frames, bit for bit: int8 pairs, the imaginary part first; of a buffer with several training fields the first, the legacy
- * one of 64 subcarriers; columns in ascending order; the first four bytes left out where the driver calls them invalid.
+ * A buffer is read as the host reads a recording (csi/esp32_csv.py, csi/subcarriers.py), so that both make the same
+ * frames, bit for bit: int8 pairs, the imaginary part first; of a buffer with several training fields the first, the
+ * legacy one of 64 subcarriers; columns in ascending order; the first four bytes left out where the driver calls them
+ * invalid.
  * Not here: whose packets they are. The caller passes one sender's.
  *
  *     temporal_features_layout_of(csi, values, first_word_invalid, &layout);       of the first buffer

@@ -70,6 +70,31 @@ static esp_err_t error_of(wdt_status status)
     }
 }
 
+static uint32_t word_at(const uint8_t *bytes, size_t offset)
+{
+    uint32_t word = 0;
+    for (size_t b = 4; b > 0; b--) {
+        word = word << 8 | bytes[offset + b - 1];
+    }
+    return word;
+}
+
+size_t ruv_temporal_blob_bytes(const uint8_t *region, size_t available)
+{
+    if (region == NULL || available < WDT_RVNE_HEADER_BYTES || word_at(region, 0x00) != WDT_RVNE_MAGIC) {
+        return 0;
+    }
+    uint64_t bytes = (uint64_t)WDT_RVNE_HEADER_BYTES + word_at(region, 0x14); /* of 32-bit fields: no overflow */
+    if (region[0x06] & WDT_FLAG_RECORDS) {
+        if (bytes + 4 > available) {
+            return 0;
+        }
+        bytes += 4 + (uint64_t)word_at(region, (size_t)bytes);
+    }
+    bytes += WDT_RVNE_CRC_BYTES;
+    return bytes <= available ? (size_t)bytes : 0;
+}
+
 /* Reads the blob as the model that was asked for. */
 static esp_err_t read_model(const uint8_t *weights, size_t weights_len, const request *asked, wdt_model *model)
 {

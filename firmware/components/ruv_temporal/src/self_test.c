@@ -51,9 +51,9 @@ static const float expected[T][HQ * D] = {
     // clang-format on
 };
 
-/* A score is at most 4 * 2 * 2 / sqrt(4) = 8, and off by at most (D + 1) 2^-24 of it, 2.4e-6; a weight by as much and by
- * what exp is off, relatively, for which 2^-22 is allowed; both once above and once below the fraction; and there are up
- * to 12 sums of rounding. Times the largest value, 2: 2 (2 (2.4e-6 + 2.4e-7) + 12 * 6e-8) = 1.2e-5, below 2^-16. */
+/* A score is at most 4 * 2 * 2 / sqrt(4) = 8, and off by at most (D + 1) 2^-24 of it, 2.4e-6; a weight by as much, and
+ * by what exp is off, for which a relative 2^-22 is allowed; this stands above and below the fraction, where up to 12
+ * sums are rounded too. Times the largest value, 2: 2 (2 (2.4e-6 + 2.4e-7) + 12 * 6e-8) = 1.2e-5, below 2^-16. */
 #define TOLERANCE 0x1p-16f
 
 /* Tokens [capacity, 2, D], blocks [ceil(capacity / B), 2, D] and the newest block as it was [2, D], as floats. */

@@ -34,6 +34,12 @@ esp_err_t ruv_temporal_size(const uint8_t *weights, size_t weights_len, uint32_t
     return ESP_ERR_NOT_SUPPORTED;
 }
 
+size_t ruv_temporal_blob_bytes(const uint8_t *region, size_t available)
+{
+    (void)region, (void)available;
+    return 0;
+}
+
 esp_err_t ruv_temporal_push(ruv_temporal_ctx_t *ctx, const float *frame)
 {
     (void)ctx, (void)frame;
@@ -71,6 +77,8 @@ esp_err_t temporal_task_push_frame(const float *frame)
 }
 
 uint32_t temporal_task_dropped(void) { return 0; }
+
+const struct wdt_model *temporal_task_model(void) { return NULL; }
 
 esp_err_t temporal_task_stop(void) { return ESP_ERR_NOT_SUPPORTED; }
 

@@ -144,7 +144,7 @@ esp_err_t temporal_features_init(void *memory, size_t bytes, const struct wdt_mo
     return ESP_OK;
 }
 
-/* ------------------------------------------------------------------------------------------------------- a buffer's way */
+/* --------------------------------------------------------------------------------------------------- a buffer's way */
 
 static esp_err_t error_of(wdt_chain_status status)
 {

@@ -101,7 +101,7 @@ static void send_decision(uint64_t now_us)
     log_event(&task.unsent, now_us, "packets not made or not sent", error);
 }
 
-/* ---------------------------------------------------------------------------------------------------------- the task */
+/* --------------------------------------------------------------------------------------------------------- the task */
 
 static void take_frame(void)
 {
@@ -111,8 +111,8 @@ static void take_frame(void)
     log_event(&task.refused, temporal_port_now_us(), "frames refused", error);
 }
 
-/* Waits for a frame, until a packet may be due or something may have to be logged; then takes what there is, but no more
- * than a queue of them: with frames that come faster than they are taken, packets go out too. */
+/* Waits for a frame, until a packet may be due or something may have to be logged; then takes what there is, but no
+ * more than a queue of them: with frames that come faster than they are taken, packets go out too. */
 static void take_frames(void)
 {
     const uint64_t now_us = temporal_port_now_us();
@@ -180,7 +180,7 @@ static void run(void)
     temporal_port_task_end();
 }
 
-/* --------------------------------------------------------------------------------------------------- start, stop, push */
+/* ------------------------------------------------------------------------------------------------ start, stop, push */
 
 /* Leaves phase `from`, whose owner the caller becomes; 0 if the phase is another one. */
 static int leave(int from, int to)
@@ -252,6 +252,11 @@ esp_err_t temporal_task_push_frame(const float *frame)
 uint32_t temporal_task_dropped(void)
 {
     return (uint32_t)atomic_load(&task.dropped);
+}
+
+const struct wdt_model *temporal_task_model(void)
+{
+    return atomic_load(&task.phase) == RUNNING ? ruv_temporal_model(task.ctx) : NULL;
 }
 
 esp_err_t temporal_task_stop(void)
