@@ -96,7 +96,7 @@ class NetworkError(TemporalError, OSError):
 class NodeError(TemporalError, RuntimeError):
     """The firmware's C code refuses; `code` is the name of its error, such as `ESP_ERR_NO_MEM`."""
 
-    def __init__(self, message: str, code: str) -> None:
+    def __init__(self, message: str, code: str = "") -> None:
         """A refusal of this code."""
         super().__init__(message)
         self.code = code

@@ -90,7 +90,7 @@ class TemporalModel:
         """Reads a model from a blob's bytes; `from_bytes` is the same."""
         blob = bytes(as_bytes(blob))  # ours: nobody can change it behind the checks
         view = WeightBlobView.parse(blob)
-        status, why, core = _core.load_model(_aligned(blob))
+        status, why, core = _core.load_model(aligned_blob(blob))
         if core is None:
             raise BlobModelError(f"{why or 'not a model'} (status {int(status)}; header {view.header})")
         self._core: _core.Model = core
@@ -323,7 +323,7 @@ class Stream:
         return NonFiniteError(f"frame {frame} is so large that the model's activations overflow; check its scale")
 
 
-def _aligned(blob: bytes) -> NDArray[np.uint8]:
+def aligned_blob(blob: bytes) -> NDArray[np.uint8]:
     """The blob at an address that the core can read floats from; copied only where bytes() gave another one."""
     data = np.frombuffer(blob, np.uint8)
     return data if data.ctypes.data % 4 == 0 else data.copy()

@@ -22,6 +22,7 @@ void bind_blob(nb::module_ &m);
 void bind_model(nb::module_ &m);
 void bind_chain(nb::module_ &m);
 void bind_wire(nb::module_ &m);
+void bind_node(nb::module_ &m);
 
 // The parameters of a feature chain by their names; in version 2 with a list of its parts.
 struct wdt_chain_params;

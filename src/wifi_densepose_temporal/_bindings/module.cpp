@@ -32,4 +32,5 @@ NB_MODULE(_core, m) {
     bind_model(m);
     bind_chain(m);
     bind_wire(m);
+    bind_node(m);
 }

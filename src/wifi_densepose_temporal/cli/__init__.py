@@ -27,6 +27,7 @@ from wifi_densepose_temporal.cli.info import info
 from wifi_densepose_temporal.cli.init_random_blob import init_random_blob
 from wifi_densepose_temporal.cli.inspect_blob import inspect
 from wifi_densepose_temporal.cli.manifest import manifest
+from wifi_densepose_temporal.cli.node import app as node
 from wifi_densepose_temporal.cli.output import note
 from wifi_densepose_temporal.cli.plot_capture import plot_capture
 from wifi_densepose_temporal.cli.run import run
@@ -51,6 +52,7 @@ app.command()(evaluate)
 app.command()(embed)
 app.command()(manifest)
 app.command()(info)
+app.add_typer(node, name="node")
 
 
 def _print_version(wanted: bool) -> None:

@@ -1,0 +1,16 @@
+"""`wdt node`: the firmware's head on this machine, and what it takes to put a model on a chip."""
+
+from __future__ import annotations
+
+import typer
+
+from wifi_densepose_temporal.cli.node_bench import node_bench
+from wifi_densepose_temporal.cli.node_check import node_check
+from wifi_densepose_temporal.cli.node_header import node_header
+from wifi_densepose_temporal.cli.node_run import node_run
+
+app = typer.Typer(no_args_is_help=True, help="A model on a microcontroller: run, measure, fit, embed, send.")
+app.command("run")(node_run)
+app.command("check")(node_check)
+app.command("header")(node_header)
+app.command("bench")(node_bench)

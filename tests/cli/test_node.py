@@ -1,0 +1,103 @@
+"""`wdt node run`, `check` and `header`."""
+
+from __future__ import annotations
+
+import os
+import struct
+import subprocess
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.cli.conftest import ESP32, Wdt
+from wifi_densepose_temporal import FeatureConfig, extract, read_capture
+from wifi_densepose_temporal.models import SHIPPED, load_model
+from wifi_densepose_temporal.rvne.reference import REFERENCE_SHA256
+
+DEMO = SHIPPED.parent / "demo_esp32.csv"
+
+
+def decoded(packet: bytes) -> tuple[object, ...]:
+    """By the byte table of the contract, and by nothing of this package."""
+    assert len(packet) == 40
+    magic, version, classes, node_id, ts_us, seq, argmax, top, margin, crc = struct.unpack("<IHHB3xQIB3xffI", packet)
+    assert (magic, version) == (0xC5110007, 1)
+    assert crc == zlib.crc32(packet[:-4])
+    assert packet[9:12] == packet[25:28] == bytes(3)
+    return classes, node_id, ts_us, seq, argmax, top, margin
+
+
+def test_the_packets_say_what_the_model_decides_on_each_window(wdt: Wdt) -> None:
+    window = 60
+    ended = wdt("node", "run", DEMO, "--window-len", window, "--period", "0.5", "--node-id", "7", "--json")
+    assert ended.code == 0, ended.err
+    document, model = ended.document, load_model("activity")
+    assert (document["source"], document["trained"], document["model_sha256"]) == ("replay", True, model.sha256)
+    frames = extract(read_capture(DEMO), FeatureConfig.from_words(model.feature_chain or {}))
+    assert len(document["decisions"]) >= 20
+    for seq, decision in enumerate(document["decisions"]):
+        count = decision["frame"] + 1
+        logits = model.predict(frames.values[max(0, count - window) : count]).logits[-1]
+        np.testing.assert_array_equal(np.float32(decision["logits"]), logits)
+        time_us = round(frames.times_s[decision["frame"]] * 1e6)
+        second, best = np.sort(logits)[-2:]
+        expected = (10, 7, time_us, seq, int(logits.argmax()), best, best - second)
+        assert decoded(bytes.fromhex(decision["packet"])) == expected
+        assert decision["label"] == model.labels[int(logits.argmax())]
+    times = [decision["time_s"] for decision in document["decisions"]]
+    np.testing.assert_allclose(np.diff(times), 0.5, atol=0.041)
+
+
+def test_the_table_shows_the_packets_and_what_the_model_is(wdt: Wdt, reference: Path) -> None:
+    ended = wdt(
+        "node", "run", ESP32, "--model", reference, "--window-len", "32", "--mode", "session", "--period", "0.1"
+    )
+    assert ended.code == 0
+    assert "UNTRAINED" in ended.out
+    assert "source replay" in ended.out
+    assert ended.out.count("070011c501000400") > 2
+
+
+def test_a_recording_that_ends_too_soon_decides_nothing(wdt: Wdt, reference: Path) -> None:
+    ended = wdt("node", "run", ESP32, "--model", reference, "--period", "60")
+    assert ended.code == 0
+    assert "unavailable" in ended.out
+
+
+def test_check_says_what_fits(wdt: Wdt, reference: Path) -> None:
+    fits, not_fits = (wdt("node", "check", reference, "--heap", heap, "--json") for heap in ("96K", "64K"))
+    assert (fits.code, fits.document["fits"]) == (0, True)
+    assert (not_fits.code, not_fits.document["fits"]) == (1, False)
+    document = fits.document
+    assert (document["heap_bytes"], document["model_sha256"]) == (96 * 1024, REFERENCE_SHA256)
+    assert document["needed_bytes"] == sum(b["bytes"] for b in document["buffers"] if b["where"] != "flash")
+    text = wdt("node", "check", reference, "--heap", "64K").out
+    assert "does not fit" in text
+    assert "--float16-cache" in text
+
+
+@pytest.mark.parametrize("heap", ["64KB", "-1", "much", "1.5K"])
+def test_check_refuses_what_is_no_size(wdt: Wdt, reference: Path, heap: str) -> None:
+    ended = wdt("node", "check", reference, f"--heap={heap}")
+    assert ended.code == 2
+    assert "no number of bytes" in ended.err
+
+
+def test_a_header_compiles_and_gives_the_blob_back(wdt: Wdt, tmp_path: Path) -> None:
+    assert wdt("node", "header", "activity", "-o", tmp_path / "model.h").code == 0
+    (tmp_path / "print.c").write_text(
+        '#include <stdio.h>\n#include "model.h"\n'
+        "int main(void) { return fwrite(wdt_model, 1, sizeof wdt_model, stdout) != WDT_MODEL_BYTES; }\n"
+    )
+    compiler = os.environ.get("CC", "cc")
+    subprocess.run([compiler, "-std=c11", "-Werror", "-Wall", "-o", "print", "print.c"], cwd=tmp_path, check=True)
+    done = subprocess.run([tmp_path / "print"], capture_output=True, check=True)
+    assert done.stdout == (SHIPPED / "activity.rvne").read_bytes()
+
+
+def test_a_header_does_not_take_the_models_place(wdt: Wdt, reference: Path) -> None:
+    before = reference.read_bytes()
+    assert "is read" in wdt("node", "header", reference, "-o", reference).error_line()
+    assert reference.read_bytes() == before
