@@ -24,7 +24,12 @@ ROOT = FOLDER.parents[1]
 TARGETS = ("blob", "packet", "features", "frames")
 COMPONENT = ROOT / "firmware" / "components" / "ruv_temporal"
 SOURCES = [*sorted((ROOT / "core" / "src").glob("*.c")), COMPONENT / "src" / "ruv_temporal.c"]
-INCLUDES = [ROOT / "core" / "include", COMPONENT / "include", ROOT / "firmware" / "host" / "include"]
+INCLUDES = [
+    ROOT / "core" / "include",
+    ROOT / "core" / "src",
+    COMPONENT / "include",
+    ROOT / "firmware" / "host" / "include",
+]
 # What firmware compiles, and every warning an error.
 OPTIONS = ["-std=c11", "-g", "-O1", "-DWDT_SCALAR", "-ffp-contract=off", "-Wall", "-Wextra", "-Werror"]
 CHECKED = "address,undefined,float-cast-overflow"
@@ -51,18 +56,27 @@ def sanitizers(engine: str, link: bool) -> list[str]:
     return [f"-fsanitize={chosen}", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer"]
 
 
+def compile_source(engine: str, source: Path, compiled: Path) -> None:
+    """One file of the core or the component."""
+    run = [compiler(engine), *OPTIONS, *(f"-I{path}" for path in INCLUDES), *sanitizers(engine, False)]
+    subprocess.run([*run, "-c", source, "-o", compiled], check=True)
+
+
+def link(engine: str, target: str, objects: list[Path], program: Path) -> None:
+    """A target over the compiled core."""
+    sources = [FOLDER / f"fuzz_{target}.c", *([] if engine == "libfuzzer" else [FOLDER / "standalone.c"])]
+    run = [compiler(engine), *OPTIONS, *(f"-I{path}" for path in INCLUDES), *sanitizers(engine, True)]
+    subprocess.run([*run, *sources, *objects, "-lm", "-o", program], check=True)
+
+
 def build(engine: str, folder: Path, targets: tuple[str, ...] = TARGETS) -> dict[str, Path]:
-    """Compiles the core once and each target against it; returns the programs."""
-    command = [compiler(engine), *OPTIONS, *(f"-I{path}" for path in INCLUDES)]
-    objects = []
-    for source in SOURCES:
-        objects.append(folder / f"{source.stem}.o")
-        subprocess.run([*command, *sanitizers(engine, False), "-c", source, "-o", objects[-1]], check=True)
-    driver = [] if engine == "libfuzzer" else [FOLDER / "standalone.c"]
+    """Compiles the core once and each target against it; returns the programs, beside which the objects lie."""
+    objects = [folder / f"{source.stem}.o" for source in SOURCES]
+    for source, compiled in zip(SOURCES, objects, strict=True):
+        compile_source(engine, source, compiled)
     programs = {target: folder / f"fuzz_{target}" for target in targets}
     for target, program in programs.items():
-        sources = [FOLDER / f"fuzz_{target}.c", *driver]
-        subprocess.run([*command, *sanitizers(engine, True), *sources, *objects, "-lm", "-o", program], check=True)
+        link(engine, target, objects, program)
     return programs
 
 
