@@ -1,4 +1,4 @@
-"""docs/firmware.md, and sizes in docs/features.md: the C program decides as Python does, in memory as stated."""
+"""docs/in-c.md, and sizes in docs/features.md: the C program decides as Python does, in memory as stated."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from wifi_densepose_temporal import FeatureConfig, features, load_model, read_ca
 from wifi_densepose_temporal.csi import Capture
 
 ROOT = Path(__file__).parents[1]
-PAGE = (ROOT / "docs" / "firmware.md").read_text()
+PAGE = (ROOT / "docs" / "in-c.md").read_text()
 DATA = ROOT / "src" / "wifi_densepose_temporal" / "data"
 FRAMES = 1024
 
