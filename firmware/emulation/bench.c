@@ -1,22 +1,21 @@
 /* What the node's calls cost: instructions, stack and heap of each case.
  *
- * numbers: window_len, packets, columns, features of the reference blob, its classes, features of the activity model, its
+ * numbers: window_len, packets, numbers of a packet, features of the reference blob, its classes, features of the activity model, its
  * classes. parts: q, k, v of the default head over window_len positions; the reference blob in float32 and float16;
- * frames of it, [2 window_len]; the activity model; OFDM index, times, packets (int8 I/Q) of a recording of at least
- * 2 window_len frames.
+ * frames of it, [2 window_len]; the activity model; times and packets (buffers of an ESP32's driver) of a recording
+ * of at least 2 window_len frames.
  * Prints "bench", then instructions of a call, bytes of stack, bytes of heap, dtype, case. */
-#include <string.h>
-
 #include "host.h"
 #include "input.h"
 #include "memory.h"
 #include "print.h"
 #include "ruv_temporal.h"
 #include "tasks.h"
+#include "temporal_features.h"
 #include "wdt_model.h"
 
-enum { WINDOW_LEN, PACKETS, COLUMNS, INPUT_DIM, N_CLASSES, ACTIVITY_DIM, ACTIVITY_CLASSES };
-enum { Q, K, V, BLOB, HALF_BLOB, FRAMES, ACTIVITY, OFDM, TIMES, IQ };
+enum { WINDOW_LEN, PACKETS, VALUES, INPUT_DIM, N_CLASSES, ACTIVITY_DIM, ACTIVITY_CLASSES };
+enum { Q, K, V, BLOB, HALF_BLOB, FRAMES, ACTIVITY, TIMES, IQ };
 enum { MOST = 256 }; /* features, classes and embedding of the models here */
 
 static const char *const dtypes[2] = {"float32", "float16"};
@@ -214,39 +213,36 @@ static void bench_abi(void)
 /* -------------------------------------------------------------------------------------- packets, and a trained model */
 
 typedef struct link {
-    wdt_chain *chain;
-    float *frames, *amplitude;
+    temporal_features_t *features;
+    float *frames;
     int32_t packet, n_frames, dim;
 } link;
 
 static void take_packet(void *user)
 {
     link *const l = user;
-    const int32_t columns = input.number[COLUMNS], most = 2 * input.number[WINDOW_LEN];
-    int64_t time_us;
-    uint8_t held;
-    wdt_chain_amplitude_iq8((const int8_t *)input_at(IQ) + 2 * columns * l->packet, (size_t)columns, l->amplitude);
-    wdt_chain_push(l->chain, ((const int64_t *)input_at(TIMES))[l->packet++], l->amplitude);
-    while (wdt_chain_next(l->chain, l->frames + l->n_frames * l->dim, &time_us, &held) == WDT_CHAIN_FRAME) {
-        l->n_frames += l->n_frames < most;
+    const int32_t values = input.number[VALUES];
+    const int64_t time_us = ((const int64_t *)input_at(TIMES))[l->packet];
+    temporal_features_push(l->features, (const int8_t *)input_at(IQ) + values * l->packet++, (size_t)values, time_us);
+    while (temporal_features_next(l->features, l->frames + l->n_frames * l->dim) == ESP_OK) {
+        l->n_frames += l->n_frames < 2 * input.number[WINDOW_LEN]; /* further ones go where the last one is */
     }
 }
 
 /* Makes the frames that the model's cases then take. */
-static const float *bench_chain(float *frames)
+static const float *bench_features(float *frames)
 {
     static wdt_rvne parsed;
     static wdt_model model;
     static link l;
+    const temporal_features_layout_t layout = {(uint16_t)input.number[VALUES], TEMPORAL_FEATURES_FFT, 1};
     require(wdt_rvne_parse(input_at(ACTIVITY), input.part[ACTIVITY].length, &parsed) == WDT_OK, "wdt_rvne_parse");
     require(wdt_model_init(&model, &parsed, NULL) == WDT_OK, "wdt_model_init");
-    const uint32_t columns = (uint32_t)input.number[COLUMNS];
-    const size_t bytes = wdt_chain_bytes(&model.chain, 1, columns);
+    const size_t bytes = temporal_features_bytes(&model, &layout);
     l = (link){.frames = frames, .dim = model.features};
-    l.amplitude = heap_take(columns * sizeof(float));
-    require(wdt_chain_init(heap_take(bytes), bytes, &model.chain, 1, columns, input_at(OFDM), &l.chain) == WDT_CHAIN_OK,
-            "wdt_chain_init");
-    measure("activity_chain", 0, take_packet, &l, input.number[PACKETS]);
+    require(temporal_features_init(heap_take(bytes), bytes, &model, &layout, &l.features) == ESP_OK,
+            "temporal_features_init");
+    measure("activity_features", 0, take_packet, &l, input.number[PACKETS]);
     require(l.n_frames == 2 * input.number[WINDOW_LEN], "too short a recording");
     heap_clear();
     return frames;
@@ -260,7 +256,7 @@ static void bench_activity(void)
     static float frames[(2 * 256 + 1) * MOST];
     static subject s;
     require(input.number[WINDOW_LEN] <= 256 && input.number[ACTIVITY_DIM] <= MOST, "too large a window or frame");
-    s = (subject){.blob = input_at(ACTIVITY), .blob_bytes = input.part[ACTIVITY].length, .frames = bench_chain(frames),
+    s = (subject){.blob = input_at(ACTIVITY), .blob_bytes = input.part[ACTIVITY].length, .frames = bench_features(frames),
                   .dim = input.number[ACTIVITY_DIM], .classes = input.number[ACTIVITY_CLASSES]};
     for (int mode = 0; mode < 2; mode++) {
         for (uint8_t half = 0; half < 2; half++) {

@@ -20,8 +20,12 @@ static void choose_kernels(void)
         wdt_use_instruction_set((const char *)input_at(INPUT_PARTS - 1)) != WDT_OK) {
         fail("no kernels of this name", 0);
     }
+    const char *names[WDT_MAX_INSTRUCTION_SETS];
+    const int n = wdt_instruction_sets(names);
     print_begin("kernels");
-    print_word(wdt_instruction_set());
+    for (int i = 0; i < n; i++) {
+        print_word(names[i]);
+    }
     print_end();
 }
 

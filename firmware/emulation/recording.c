@@ -1,26 +1,26 @@
-/* A recording through the node's code: packets into the feature chain, frames into the C ABI, a classification and its
- * packet every so many frames. Prints "frame" (time, held, features), "logits" (time, values), "packet" (bytes).
+/* A recording through the node's code: packets into the features, frames into the C ABI, a classification and its packet
+ * every so many frames. Prints "frame" (features), "logits" (time of the newest packet, values), "packet" (bytes).
  *
- * numbers: kind of packets (below), packets, columns, input_dim, window_len, n_classes, mode, half, frames from one
- * classification to the next, node_id. parts: blob, OFDM index of each column (int16), times (int64, microseconds),
- * packets [packets, columns] or, of frames, [packets, input_dim]. */
-#include <string.h>
-
+ * numbers: kind of packets (below), packets, numbers of a packet, input_dim, window_len, n_classes, mode, half, frames
+ * from one classification to the next, node_id, order of a buffer (temporal_features.h), 1 if its first
+ * word is invalid. parts: blob, OFDM index of each
+ * column (int16; of amplitudes), times (int64, microseconds), packets [packets, numbers]. */
 #include "input.h"
 #include "memory.h"
 #include "print.h"
 #include "ruv_temporal.h"
 #include "tasks.h"
+#include "temporal_features.h"
 #include "wdt_model.h"
 #include "wdt_wire.h"
 
 enum {
-    AMPLITUDE = 0, /* float32 amplitudes */
-    IQ8 = 1,       /* int8 pairs, imaginary part first, as an ESP32's driver gives them */
-    FRAMES = 2     /* float32 frames: no chain */
+    AMPLITUDE = 0, /* float32 amplitudes, which only the chain below temporal_features.h takes */
+    BUFFER = 1,    /* int8 buffers of an ESP32's driver */
+    FRAMES = 2     /* float32 frames: no features to make */
 };
 
-enum { KIND, PACKETS, COLUMNS, INPUT_DIM, WINDOW_LEN, N_CLASSES, MODE, HALF, EVERY, NODE_ID };
+enum { KIND, PACKETS, VALUES, INPUT_DIM, WINDOW_LEN, N_CLASSES, MODE, HALF, EVERY, NODE_ID, ORDER, FIRST_WORD_INVALID };
 
 static ruv_temporal_ctx_t *ctx;
 static uint32_t frames, seq;
@@ -77,11 +77,9 @@ static void classify(int64_t time_us)
     print_packet(logits, classes, time_us);
 }
 
-static void take(const float *frame, int64_t time_us, uint8_t held)
+static void take(const float *frame, int64_t time_us)
 {
     print_begin("frame");
-    print_integer(time_us);
-    print_integer(held);
     print_floats(frame, (size_t)input.number[INPUT_DIM]);
     print_end();
     require(ruv_temporal_push(ctx, frame), "ruv_temporal_push");
@@ -90,66 +88,66 @@ static void take(const float *frame, int64_t time_us, uint8_t held)
     }
 }
 
-static void take_due(wdt_chain *chain, float *frame)
+/* Either refuses a packet that is no measurement, or late, as it does on the host. */
+static void run_buffers(const int64_t *times, float *frame)
 {
-    int64_t time_us;
-    uint8_t held;
-    while (wdt_chain_next(chain, frame, &time_us, &held) == WDT_CHAIN_FRAME) {
-        take(frame, time_us, held);
+    const int8_t *const csi = input_at(3);
+    const size_t values = (size_t)input.number[VALUES];
+    const temporal_features_layout_t layout = {.values = (uint16_t)values,
+                                               .order = (temporal_features_order_t)input.number[ORDER],
+                                               .first_word_invalid = (uint8_t)input.number[FIRST_WORD_INVALID]};
+    const size_t bytes = temporal_features_bytes(ruv_temporal_model(ctx), &layout);
+    temporal_features_t *features;
+    require(temporal_features_init(heap_take(bytes), bytes, ruv_temporal_model(ctx), &layout, &features),
+            "temporal_features_init");
+    for (int32_t p = 0; p <= input.number[PACKETS]; p++) {
+        const int ended = p == input.number[PACKETS];
+        const esp_err_t error = ended ? temporal_features_flush(features)
+                                      : temporal_features_push(features, csi + (size_t)p * values, values, times[p]);
+        require(error == ESP_ERR_INVALID_RESPONSE ? ESP_OK : error, "temporal_features_push");
+        while (temporal_features_next(features, frame) == ESP_OK) {
+            take(frame, times[p - ended]);
+        }
     }
 }
 
-/* One packet, of amplitudes or I/Q, as this chain needs it; `room` [columns, 2]. */
-static wdt_chain_status push_packet(wdt_chain *chain, int phase, int32_t packet, int64_t time_us, float *room)
-{
-    const int32_t columns = input.number[COLUMNS];
-    if (input.number[KIND] == AMPLITUDE) {
-        return wdt_chain_push(chain, time_us, (const float *)input_at(3) + packet * columns);
-    }
-    const int8_t *const iq = (const int8_t *)input_at(3) + 2 * packet * columns;
-    if (!phase) {
-        wdt_chain_amplitude_iq8(iq, (size_t)columns, room);
-        return wdt_chain_push(chain, time_us, room);
-    }
-    for (int32_t k = 0; k < columns; k++) {
-        room[2 * k] = iq[2 * k + 1];
-        room[2 * k + 1] = iq[2 * k];
-    }
-    return wdt_chain_push_iq(chain, time_us, room);
-}
-
-static void run_packets(const int64_t *times)
+static void run_amplitudes(const int64_t *times, float *frame)
 {
     const wdt_chain_params *const params = &ruv_temporal_model(ctx)->chain;
-    const uint32_t columns = (uint32_t)input.number[COLUMNS];
+    const float *const amplitudes = input_at(3);
+    const uint32_t columns = (uint32_t)input.number[VALUES];
     const size_t bytes = wdt_chain_bytes(params, 1, columns);
-    float *const frame = heap_take((size_t)wdt_chain_features(params) * sizeof *frame);
-    float *const room = heap_take(2 * columns * sizeof *room);
     wdt_chain *chain;
-    if (bytes == 0 ||
-        wdt_chain_init(heap_take(bytes), bytes, params, 1, columns, input_at(1), &chain) != WDT_CHAIN_OK) {
+    if (wdt_chain_init(heap_take(bytes), bytes, params, 1, columns, input_at(1), &chain) != WDT_CHAIN_OK) {
         fail("wdt_chain_init", (int)bytes);
     }
-    for (int32_t p = 0; p < input.number[PACKETS]; p++) {
-        const wdt_chain_status status = push_packet(chain, wdt_chain_needs_phase(params), p, times[p], room);
+    for (int32_t p = 0; p <= input.number[PACKETS]; p++) {
+        const int ended = p == input.number[PACKETS];
+        const wdt_chain_status status =
+            ended ? wdt_chain_flush(chain) : wdt_chain_push(chain, times[p], amplitudes + (uint32_t)p * columns);
         if (status > WDT_CHAIN_LATE) {
             fail("wdt_chain_push", (int)status);
         }
-        take_due(chain, frame);
+        int64_t time_us;
+        uint8_t held;
+        while (wdt_chain_next(chain, frame, &time_us, &held) == WDT_CHAIN_FRAME) {
+            take(frame, times[p - ended]);
+        }
     }
-    wdt_chain_flush(chain);
-    take_due(chain, frame);
 }
 
 void recording(void)
 {
     const int64_t *const times = input_at(2);
     open_model();
-    if (input.number[KIND] != FRAMES) {
-        run_packets(times);
+    float *const frame = heap_take((size_t)input.number[INPUT_DIM] * sizeof *frame);
+    if (input.number[KIND] == BUFFER) {
+        run_buffers(times, frame);
+    } else if (input.number[KIND] == AMPLITUDE) {
+        run_amplitudes(times, frame);
     } else {
         for (int32_t p = 0; p < input.number[PACKETS]; p++) {
-            take((const float *)input_at(3) + p * input.number[INPUT_DIM], times[p], 0);
+            take((const float *)input_at(3) + p * input.number[VALUES], times[p]);
         }
     }
     ruv_temporal_destroy(ctx);

@@ -89,4 +89,8 @@ def _print(target: Target, rows: list[Row]) -> None:
 
 
 def _times(target: Target, row: Row) -> list[str]:
-    return ["-".join(f"{row.milliseconds(mhz, cycles):.3g}" for cycles in CYCLES) for _, mhz in target.chips]
+    return [" to ".join(_short(row.milliseconds(mhz, cycles)) for cycles in CYCLES) for _, mhz in target.chips]
+
+
+def _short(ms: float) -> str:
+    return f"{ms:.0f}" if ms >= 10 else f"{ms:.2f}"

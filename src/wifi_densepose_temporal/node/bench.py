@@ -14,11 +14,10 @@ from numpy.typing import NDArray
 
 from wifi_densepose_temporal.config import TemporalHeadConfig
 from wifi_densepose_temporal.csi import read_capture
-from wifi_densepose_temporal.csi.bands import usable_subcarriers
 from wifi_densepose_temporal.errors import EmulationError
 from wifi_densepose_temporal.model import TemporalModel
 from wifi_densepose_temporal.models import SHIPPED, find_model
-from wifi_densepose_temporal.node.emulation import BENCH, Image, int8_pairs, run
+from wifi_densepose_temporal.node.emulation import BENCH, Image, driver_buffers, run
 from wifi_densepose_temporal.rvne import WeightBlob, WeightBlobView, init_random_blob
 
 #: Frames of a window, and of a stream before its push is counted.
@@ -43,7 +42,7 @@ CASES = {
     "attention_steps": f"attention, one layer, {WINDOW_LEN} steps",
     "push": f"reference blob: stream's push at {WINDOW_LEN}",
     "push_float16_weights": f"reference blob in float16: stream's push at {WINDOW_LEN}",
-    "activity_chain": "`activity`: a packet of 64 columns through the feature chain",
+    "activity_features": "`activity`: a packet of 64 subcarriers to features",
     **{model + call: f"{_MODELS[model]}: {what}" for model in _MODELS for call, what in _CALLS.items()},
 }
 
@@ -93,10 +92,10 @@ def measure(image: Image, kernels: str = "") -> list[Row]:
             (2 * WINDOW_LEN, models[0].input_dim),
         )
     ]
-    index, times, pairs = _recording()
-    numbers = [WINDOW_LEN, len(times), len(index)]
+    times, buffers = _recording()
+    numbers = [WINDOW_LEN, *buffers.shape]
     numbers += [size for model in models for size in (model.input_dim, len(model.labels))]
-    packets = [index.astype("<i2").tobytes(), times.astype("<i8").tobytes(), pairs.tobytes()]
+    packets = [times.astype("<i8").tobytes(), buffers.tobytes()]
     lines = run(image, BENCH, numbers, [*drawn[:3], reference, half, drawn[3], activity, *packets], kernels)
     rows = [
         Row(image.target.name, case, dtype, int(instructions), int(stack), int(heap), image.code_bytes)
@@ -107,6 +106,15 @@ def measure(image: Image, kernels: str = "") -> list[Row]:
     return rows
 
 
+def assumption() -> str:
+    """What the times of a table are made of, in a sentence."""
+    least, most = CYCLES
+    return (
+        f"Times are instructions times {least:g} to {most:g} cycles at the chip's clock: an assumption, not a "
+        "measurement. Instructions, stack and heap are the emulated processor's; no board was used."
+    )
+
+
 def float16_reference() -> bytes:
     """The reference blob with its weights rounded to float16."""
     view = WeightBlobView.parse(init_random_blob())
@@ -114,11 +122,8 @@ def float16_reference() -> bytes:
     return WeightBlob(header, view.weights.astype(np.float16)).serialize()
 
 
-def _recording() -> tuple[NDArray[np.int16], NDArray[np.int64], NDArray[np.int8]]:
-    """OFDM indices, times in microseconds and int8 pairs of the demo's recording, twice in a row: 26 s."""
+def _recording() -> tuple[NDArray[np.int64], NDArray[np.int8]]:
+    """Times in microseconds and buffers of the demo's recording, twice in a row: 26 s."""
     capture = read_capture(SHIPPED.parent / "demo_esp32.csv")
-    index = usable_subcarriers(capture)
-    if index is None:
-        raise EmulationError("the demo's recording does not know its subcarriers")
     times = np.rint(capture.timestamps * 1e6).astype(np.int64)
-    return index, np.concatenate([times, times + times[-1] + 15_000]), np.tile(int8_pairs(capture), (2, 1, 1))
+    return np.concatenate([times, times + times[-1] + 15_000]), np.tile(driver_buffers(capture), (2, 1))

@@ -29,11 +29,11 @@ from wifi_densepose_temporal.model import TemporalModel
 NODE_OPTIONS = ("-std=c11", "-O2", "-DWDT_SCALAR", "-ffp-contract=off", "-ffunction-sections", "-fdata-sections")
 HARNESS_OPTIONS = ("-std=gnu11", "-O2", "-Wall", "-Wextra", "-Wconversion", "-Werror", "-ffunction-sections")
 
-#: What `code_bytes` counts: the C ABI, the feature chain and the packet's writer, with all that they call.
+#: What `code_bytes` counts: the C ABI, the features and the packet's writer, with all that they call.
 ENTRY_POINTS = (
     *(f"ruv_temporal_{name}" for name in ("init", "push", "classify", "destroy", "kernel_self_test")),
     *(f"ruv_temporal_{name}" for name in ("init_with", "options_default", "size", "model", "reset")),
-    *(f"wdt_chain_{name}" for name in ("bytes", "init", "push", "push_iq", "next", "flush", "amplitude_iq8")),
+    *(f"temporal_features_{name}" for name in ("layout_of", "bytes", "init", "push", "next", "flush")),
     "wdt_wire_write_classification",
 )
 
@@ -43,7 +43,7 @@ TIME_LIMIT_S = 300.0
 # firmware/emulation/input.h
 _MAGIC, _NUMBERS, _PARTS, _ALIGNMENT = 0x31455457, 32, 12, 16
 _SELF_TEST, _GOLDEN, _RECORDING, BENCH = range(4)
-_AMPLITUDE, _IQ8, _FRAMES = range(3)
+_AMPLITUDE, _BUFFER, _FRAMES = range(3)
 
 
 class Memory(NamedTuple):
@@ -74,6 +74,8 @@ class Target:
     memory: Memory
     packages: tuple[str, ...]
     """Debian's."""
+    unit: int = 1
+    """What its counter counts in, instructions (firmware/emulation/host.h)."""
     semihosting: bool = True
     """Whether output is Arm's semihosting, and not the Xtensa simulator's calls."""
 
@@ -129,6 +131,7 @@ TARGETS = {
             ("qemu-system-arm", "-M", "mps2-an386"),
             Memory(0, 0x20000000, 0x20400000, 0x21000000),
             ("gcc-arm-none-eabi", "libnewlib-arm-none-eabi", "qemu-system-arm"),
+            unit=40,
         ),
         Target(
             "xtensa-lx106",
@@ -140,10 +143,14 @@ TARGETS = {
             ("qemu-system-xtensa", "-M", "sim", "-cpu", "lx106"),
             Memory(0x60000000, 0x60100000, 0x60800000, 0x61000000),
             ("gcc-xtensa-lx106", "picolibc-xtensa-lx106-elf", "qemu-system-misc"),
+            unit=25,
             semihosting=False,
         ),
     )
 }
+
+#: Targets whose instruction counts are a chip's.
+COUNTED = ("rv32imafc", "rv32imc", "cortex-m4f")
 
 
 @dataclass(frozen=True)
@@ -201,7 +208,7 @@ def build(target: Target, folder: Path) -> Image:
 
 
 _LIBRARIES = ("-lm", "-lc", "-lgcc")
-_COMPONENT = ("ruv_temporal", "self_test")  # the component's files that know no task and no driver
+_COMPONENT = ("ruv_temporal", "self_test", "temporal_features")  # the component's files that know no task and no driver
 
 
 def _compiled(folder: Path, command: Sequence[object], sources: Sequence[Path]) -> list[Path]:
@@ -250,9 +257,11 @@ def run(
     file = image.path.with_suffix(".input")
     file.write_bytes(_input(task, list(numbers), list(parts), kernels))
     target = image.target
-    command = [*target.emulator, "-kernel", str(image.path), "-icount", "shift=0", "-display", "none"]
+    command = [*target.emulator, "-kernel", str(image.path), "-display", "none"]
     command += ["-monitor", "none", "-serial", "none"]
     command += ["-device", f"loader,file={file},addr={target.memory.input:#x},force-raw=on"]
+    if task == BENCH:
+        command += ["-icount", "shift=0"]  # the clock counts instructions, and emulation is slower for it
     if target.semihosting:
         command += ["-chardev", "stdio,id=out,signal=off", "-semihosting-config", "enable=on,target=native,chardev=out"]
     else:
@@ -304,6 +313,12 @@ def self_test(image: Image, kernels: str = "") -> int:
     return int(code)
 
 
+def kernel_sets(image: Image) -> list[str]:
+    """Names of the kernels in the image, the ones that it takes by itself first."""
+    (names,) = run(image, _SELF_TEST)["kernels"]
+    return names
+
+
 class Attended(NamedTuple):
     """A head's outputs over a sequence, `[T, Hq, D]` each; no steps of a head that is not causal."""
 
@@ -327,14 +342,10 @@ class Played(NamedTuple):
 
     frames: Floats
     """`[T, F]`."""
-    times_us: NDArray[np.int64]
-    """`[T]`."""
-    held: NDArray[np.bool_]
-    """`[T]`."""
     logits: Floats
     """`[N, C]`, of each classification."""
     logits_us: NDArray[np.int64]
-    """`[N]`."""
+    """`[N]`, arrival of the newest packet."""
     packets: tuple[bytes, ...]
     """N classification packets."""
 
@@ -366,16 +377,20 @@ def play(image: Image, blob: bytes, capture: Capture | Floats, settings: NodeSet
         EmulationError: the node refuses something; and as `run`.
     """
     model = TemporalModel.from_bytes(blob)
-    kind, columns, times, index, packets = _packets(capture)
-    numbers = [kind, len(times), columns, model.input_dim, settings.window_len, len(model.labels)]
-    numbers += (int(settings.session), int(settings.half), settings.every, settings.node_id)
+    kind, values, times, index, packets = _packets(capture)
+    numbers = [kind, len(times), values, model.input_dim, settings.window_len, len(model.labels)]
+    numbers += (
+        int(settings.session),
+        int(settings.half),
+        settings.every,
+        settings.node_id,
+        *_layout(capture),
+    )
     parts = (blob, index.astype("<i2").tobytes(), times.astype("<i8").tobytes(), packets)
     lines = run(image, _RECORDING, numbers, parts, kernels)
-    frames, logits = lines.get("frame", []), lines.get("logits", [])
+    logits = lines.get("logits", [])
     return Played(
-        _rows(lines, "frame", 2),
-        np.array([int(line[0]) for line in frames], np.int64),
-        np.array([line[1] == "1" for line in frames], np.bool_),
+        _rows(lines, "frame"),
         _rows(lines, "logits", 1),
         np.array([int(line[0]) for line in logits], np.int64),
         tuple(bytes.fromhex(text) for (text,) in lines.get("packet", [])),
@@ -383,32 +398,41 @@ def play(image: Image, blob: bytes, capture: Capture | Floats, settings: NodeSet
 
 
 def _packets(capture: Capture | Floats) -> tuple[int, int, NDArray[np.int64], NDArray[np.int16], bytes]:
-    """Kind, columns, times in microseconds, OFDM index of each column, and the bytes."""
+    """Kind, numbers of a packet, times in microseconds, OFDM index of each column, and the bytes."""
     if not isinstance(capture, Capture):
         times = 20_000 * np.arange(1, len(capture) + 1)
-        return _FRAMES, 0, times, np.empty(0, np.int16), np.ascontiguousarray(capture, "<f4").tobytes()
+        return _FRAMES, capture.shape[1], times, np.empty(0, np.int16), np.ascontiguousarray(capture, "<f4").tobytes()
     index, times = usable_subcarriers(capture), np.rint(capture.timestamps * 1e6).astype(np.int64)
     if capture.amplitude.shape[1] != 1 or index is None:
         raise EmulationError(f"{capture.amplitude.shape[1]} antennas; an image takes one, of known subcarriers")
-    kind, values = _AMPLITUDE, capture.amplitude.astype("<f4").tobytes()
-    if capture.iq is not None:
-        kind, values = _IQ8, int8_pairs(capture).tobytes()
-    return kind, capture.amplitude.shape[2], times, index, values
+    if capture.iq is None:
+        return _AMPLITUDE, len(index), times, index, capture.amplitude.astype("<f4").tobytes()
+    return _BUFFER, 2 * len(index), times, index, driver_buffers(capture).tobytes()
 
 
-def int8_pairs(capture: Capture) -> NDArray[np.int8]:
-    """I/Q `[T, columns, 2]` as an ESP32's driver gives it, the imaginary part first.
+def _layout(capture: Capture | Floats) -> tuple[int, int]:
+    """Whether a buffer begins with subcarrier -32, and not with 0; and whether its first word is invalid."""
+    invalid = capture.metadata.get("invalid_subcarriers") if isinstance(capture, Capture) else None
+    return int(invalid == [-32, -31]), int(bool(invalid))
+
+
+def driver_buffers(capture: Capture) -> NDArray[np.int8]:
+    """I/Q `[T, 128]` as an ESP32's driver gave it, the imaginary part first.
+
+    Subcarriers 0 to 31, then -32 to -1; ascending where the capture says that it was so.
 
     Raises:
-        EmulationError: the capture has none, or numbers that int8 does not hold.
+        EmulationError: the capture has no I/Q of these 64 subcarriers, or numbers that int8 does not hold.
     """
-    if capture.iq is None:
-        raise EmulationError(f"a capture ({capture.format}) of amplitudes; int8 pairs are made of I/Q")
-    pairs = np.stack([capture.iq[:, 0].imag, capture.iq[:, 0].real], axis=-1)
-    small = pairs.astype(np.int8)
-    if not np.array_equal(small, pairs):
+    if capture.iq is None or capture.subcarriers is None or capture.subcarriers.tolist() != [*range(-32, 32)]:
+        raise EmulationError(f"a capture ({capture.format}) that is no I/Q of subcarriers -32 to 31")
+    ascending, _ = _layout(capture)
+    iq = capture.iq[:, 0] if ascending else np.roll(capture.iq[:, 0], -32, axis=1)
+    pairs = np.stack([iq.imag, iq.real], axis=-1).reshape(len(iq), -1)
+    buffers = pairs.astype(np.int8)
+    if not np.array_equal(buffers, pairs):
         raise EmulationError(f"I/Q ({capture.format}) that int8 does not hold; a node's driver gives int8")
-    return small
+    return buffers
 
 
 def versions(target: Target) -> str:
