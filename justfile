@@ -19,6 +19,10 @@ test *args:
 sanitize:
     python -m pytest tests/core
 
+# The fuzz targets of firmware/fuzz, by default each for a million executions (half an hour); needs clang.
+fuzz *args:
+    python firmware/fuzz/fuzz.py {{ args }}
+
 # An editable install whose C extension is rebuilt at import when a source has changed.
 develop:
     python -m pip install -c constraints.txt "scikit-build-core>=0.11" "nanobind>=2.4" "cmake>=3.24" "ninja>=1.11"

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import struct
 import zlib
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -83,6 +85,8 @@ def same(a: Any, b: Any) -> bool:
     return type(a) is type(b) and all(np.array_equal(x, y) for x, y in pairs)
 
 
+PAGE = (Path(__file__).parents[1] / "docs" / "wire.md").read_text()
+
 # ---------------------------------------------------------------------------------------------------------- the bytes
 
 
@@ -149,6 +153,31 @@ def test_fields_are_those_of_the_core() -> None:
         assert {field.name for field in dataclasses.fields(kind)} == {field for field, _, _ in _core.WIRE_FIELDS[name]}
     of_raw = {field for field, _, _ in _core.WIRE_FIELDS["raw_csi"]}
     assert {field.name for field in dataclasses.fields(RawCsi)} == of_raw - {"antennas", "subcarriers"} | {"iq"}
+
+
+def test_tables_of_the_page_are_the_cores() -> None:
+    sections = re.findall(r"^## 0xC511000\d: (.+?)\n(.*?)(?=^## )", PAGE, re.DOTALL | re.MULTILINE)
+    assert [name for name, _ in sections] == ["raw CSI", "feature state", "classification"]
+    for name, text in sections:
+        rows = re.findall(r"^\| (\d+) \| (\w+) \| (\w+) \|", text, re.MULTILINE)
+        listed = [(field, form, int(at)) for at, form, field in rows]
+        fields = list(_core.WIRE_FIELDS[name.replace(" ", "_").lower()])
+        assert [row for row in listed if row[0] not in ("magic", "version", "iq", "crc32")] == fields
+
+
+def test_threats_of_the_page_name_tests_that_exist() -> None:
+    root = Path(__file__).parents[1]
+    sources = "".join(path.read_text() for path in (root / "tests").rglob("test_*.*"))
+    table = PAGE[PAGE.index("## Threats") : PAGE.index("## Fuzzing")]
+    named = [name for row in re.findall(r"\| ([^|\n]+) \|\n", table) for name in re.findall(r"`([^`]+)`", row)]
+    assert len(named) >= 10
+    for name in named:
+        assert name in sources or (root / name).exists(), name
+
+
+def test_the_example_of_the_page_runs() -> None:
+    (code,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+    exec(code, {})
 
 
 def test_what_comes_out_shares_no_memory_with_the_datagram() -> None:

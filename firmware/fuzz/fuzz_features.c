@@ -3,34 +3,9 @@
  * An input is a chain's words as a blob's record has them, then
  *   u8 antennas, u8 subcarriers, u8 index: 0 none, 1 in the order of an FFT, else i16 for each subcarrier
  * and packets: u8 operation, u16 time since the last, and the values: i8 or float32. */
-#include "fuzz.h"
-#include "wdt_chain.h"
+#include "chain_words.h"
 
-enum {
-    MOST_BYTES = 1 << 19,
-    MOST_PERIODS = 64,  /* frames that one packet can make due */
-    MOST_FRAMES = 512,  /* an input's */
-    MOST_COLUMNS = 256
-};
-
-static wdt_chain_params take_params(input *from)
-{
-    wdt_chain_params params;
-    memset(&params, 0, sizeof params);
-#define TAKE_WORD(name) params.name = take_number(from, 4);
-    WDT_CHAIN_FIELDS(TAKE_WORD)
-    if (params.version == 1) {
-        return params;
-    }
-    params.frame_bins = take_number(from, 4);
-    params.hold = take_number(from, 4);
-    params.n_parts = take_number(from, 4);
-    for (uint32_t p = 0; p < params.n_parts && p < WDT_CHAIN_MAX_PARTS; p++) {
-#define TAKE_PART(name) params.part[p].name = take_number(from, 4);
-        WDT_CHAIN_PART_FIELDS(TAKE_PART)
-    }
-    return params;
-}
+enum { MOST_FRAMES = 512, MOST_COLUMNS = 256 };
 
 /* The table that the input asks for, or NULL. */
 static const int16_t *take_index(input *from, uint32_t subcarriers, int16_t *table)
@@ -115,7 +90,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     const int16_t *const index = take_index(&from, subcarriers, table);
     const size_t bytes = wdt_chain_bytes(&params, antennas, subcarriers);
     REQUIRE(wdt_chain_params_rule(&params) == NULL || bytes == 0);
-    if (bytes == 0 || bytes > MOST_BYTES) {
+    if (bytes == 0 || bytes > MOST_CHAIN_BYTES) {
         return 0;
     }
     void *const memory = block(bytes);
@@ -123,7 +98,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     REQUIRE(wdt_chain_init(memory, bytes - 1, &params, antennas, subcarriers, index, &chain) == WDT_CHAIN_E_MEMORY);
     const wdt_chain_status status = wdt_chain_init(memory, bytes, &params, antennas, subcarriers, index, &chain);
     REQUIRE(status == WDT_CHAIN_OK || status == WDT_CHAIN_E_BANDS);
-    if (status == WDT_CHAIN_OK && params.max_gap_us / params.period_us <= MOST_PERIODS) {
+    if (status == WDT_CHAIN_OK && is_quick(&params)) {
         run(chain, &params, &from, (size_t)antennas * subcarriers);
     }
     free(memory);

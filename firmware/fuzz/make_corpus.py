@@ -127,6 +127,27 @@ def feature_inputs() -> dict[str, bytes]:
     }
 
 
+def buffer_inputs() -> dict[str, bytes]:
+    """The same chains over the recording's packets as an ESP32's buffers; buffers of each kind of layout."""
+    capture = read_capture(DEMO)
+    pairs = [packet[20:] for packet in packets_of(capture, node_id=0)[:PACKETS]]
+    step = struct.pack("<H", 20_000 // 16)
+
+    def buffers(chain: bytes, values: int, layout: int) -> bytes:
+        whole = [step + (pair + bytes(values))[:values] for pair in pairs[: 1500 // values]]
+        return chain + struct.pack("<HB", values, layout) + b"".join(whole)
+
+    small = chain_words(FeatureConfig(bands=2).to_words())
+    activity, reid = (chain_words(load_model(name).feature_chain or {}) for name in ("activity", "reid"))
+    return {
+        "activity": buffers(activity, 128, 0x80),
+        "reid": buffers(reid, 128, 0x80 | 0x40),
+        "longer": buffers(small, 384, 0x80),
+        "ascending": buffers(small, 128, 1 | 0x40),
+        "no_order": buffers(small, 60, 0x80),
+    }
+
+
 def frame_inputs() -> dict[str, bytes]:
     """Both modes, and frames that are refused or overflow."""
     frames = np.random.default_rng(8).normal(size=(24, 3)).astype("<f4")
@@ -142,7 +163,13 @@ def frame_inputs() -> dict[str, bytes]:
     }
 
 
-INPUTS = {"packet": packet_inputs, "blob": blob_inputs, "features": feature_inputs, "frames": frame_inputs}
+INPUTS = {
+    "packet": packet_inputs,
+    "blob": blob_inputs,
+    "features": feature_inputs,
+    "buffers": buffer_inputs,
+    "frames": frame_inputs,
+}
 
 
 def corpus() -> dict[Path, bytes]:
