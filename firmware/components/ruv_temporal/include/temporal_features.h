@@ -37,7 +37,7 @@ typedef enum {
 typedef struct {
     uint16_t values; /* int8 numbers of a buffer, `len` of the driver: even, 2..TEMPORAL_FEATURES_MAX_VALUES */
     temporal_features_order_t order; /* UNKNOWN unless the buffer begins with a legacy field */
-    uint8_t first_word_invalid;      /* 1: the first two pairs are never looked at */
+    uint8_t first_word_invalid; /* 1: in a known order, the first two pairs are never looked at */
 } temporal_features_layout_t;
 
 /* The layout of a buffer, told as the host tells it: 128, 256, 376, 384 or 612 values begin with a legacy field, whose
