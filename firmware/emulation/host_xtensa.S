@@ -4,6 +4,7 @@
 #define STANDARD_OUTPUT 1
 
     .section .vectors, "ax"
+    j start /* the image lies at the reset vector */
     .literal_position
 
 /* Exceptions enter here: at 0x30 those of the kernel's mode, at 0x50 the user's, at 0x70 one within another. */

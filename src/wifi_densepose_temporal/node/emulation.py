@@ -78,6 +78,8 @@ class Target:
     """What its counter counts in, instructions (firmware/emulation/host.h)."""
     semihosting: bool = True
     """Whether output is Arm's semihosting, and not the Xtensa simulator's calls."""
+    rom: tuple[str, ...] = ()
+    """Files that stand for what the chip has in its mask ROM."""
 
     def missing(self) -> list[str]:
         """Programs that this machine does not have."""
@@ -141,10 +143,11 @@ TARGETS = {
             ("--specs=/usr/lib/xtensa-lx106-elf/picolibc.specs",),  # not where this compiler looks by itself
             "host_xtensa.S",
             ("qemu-system-xtensa", "-M", "sim", "-cpu", "lx106"),
-            Memory(0x60000000, 0x60100000, 0x60800000, 0x61000000),
+            Memory(0x50000000, 0x60000000, 0x60800000, 0x61000000),
             ("gcc-xtensa-lx106", "picolibc-xtensa-lx106-elf", "qemu-system-misc"),
             unit=25,
             semihosting=False,
+            rom=("host_xtensa_rom.c",),
         ),
     )
 }
@@ -198,10 +201,12 @@ def build(target: Target, folder: Path) -> Image:
     own_sources = [path for path in sorted(harness.glob("*.c")) if not path.name.startswith("host_")]
     node = _compiled(folder / "node", [*gcc, *NODE_OPTIONS, *includes], node_sources)
     own = _compiled(folder / "own", [*gcc, *HARNESS_OPTIONS, *includes], [*own_sources, harness / target.host])
+    node += _compiled(folder / "rom", [*gcc, *HARNESS_OPTIONS, *includes], [harness / name for name in target.rom])
     link = [*gcc, "-nostartfiles", "-Wl,--gc-sections", "-T", harness / "image.ld"]
     link += [f"-Wl,--defsym={name.upper()}={address:#x}" for name, address in target.memory._asdict().items()]
     _run([*link, *node, *own, *_LIBRARIES, "-o", folder / "image.elf"], folder)
-    alone = ["-Wl,--defsym=malloc=0", "-Wl,--defsym=free=0", f"-Wl,-e{ENTRY_POINTS[0]}"]
+    elsewhere = ("malloc", "free", "image_trapped")  # what is not the node's code
+    alone = [*(f"-Wl,--defsym={name}={target.memory.code}" for name in elsewhere), f"-Wl,-e{ENTRY_POINTS[0]}"]
     alone += [f"-Wl,-u{name}" for name in ENTRY_POINTS]
     _run([*link, *alone, *node, *_LIBRARIES, "-o", folder / "node.elf"], folder)
     return Image(target, folder / "image.elf", _code_bytes(target, folder / "node.elf"))
@@ -212,6 +217,8 @@ _COMPONENT = ("ruv_temporal", "self_test", "temporal_features")  # the component
 
 
 def _compiled(folder: Path, command: Sequence[object], sources: Sequence[Path]) -> list[Path]:
+    if not sources:
+        return []
     folder.mkdir(parents=True, exist_ok=True)
     _run([*command, "-c", *sources], folder)
     return [folder / f"{source.stem}.o" for source in sources]
