@@ -92,6 +92,7 @@ def blob_inputs() -> dict[str, bytes]:
         "chain_of_parts": blob(
             WeightBlobHeader(5, 2, 1, 3, 1, 2), records.feature_chain(V2.to_words()), records.pooling("last")
         ),
+        "features_cached": blob(WeightBlobHeader(3, 2, 1, 4, 2, 2)),  # input_dim no larger than head_dim
         "dense": blob(small, records.pattern(TemporalHeadConfig("dense", 2, 1, 3, window=0, block_size=1))),
     }
 
