@@ -23,6 +23,24 @@ sanitize:
 fuzz *args:
     python firmware/fuzz/fuzz.py {{ args }}
 
+# The node's bare-metal images on emulated chips: their tools from Debian where they are missing, tests, and what calls cost.
+firmware *args: firmware-tools
+    WDT_REQUIRE_QEMU=1 python -m pytest tests/firmware/test_emulation.py
+    wdt node bench {{ args }}
+
+[private]
+firmware-tools:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    for chip in riscv64-unknown-elf-gcc arm-none-eabi-gcc xtensa-lx106-elf-gcc qemu-system-{riscv32,arm,xtensa}; do
+      command -v "$chip" >/dev/null && continue
+      as_root=""
+      [ "$(id -u)" = 0 ] || as_root="sudo"
+      $as_root apt-get update
+      $as_root apt-get install -y --no-install-recommends $(cat firmware/emulation/packages.txt)
+      break
+    done
+
 # An editable install whose C extension is rebuilt at import when a source has changed.
 develop:
     python -m pip install -c constraints.txt "scikit-build-core>=0.11" "nanobind>=2.4" "cmake>=3.24" "ninja>=1.11"
