@@ -173,6 +173,11 @@ def with_iq_of(capture: Capture, shape: tuple[int, int, int]) -> Capture:
     return Capture.from_iq(capture.format, capture.timestamps[: shape[0]], "nominal", np.ones(shape, np.complex64))
 
 
+def test_what_the_system_does_not_take_is_a_network_error(listener: socket.socket) -> None:
+    with pytest.raises(errors.NetworkError, match="cannot send to 127.0.0.1 port"):
+        list(send.play([bytes(send.MAX_DATAGRAM_BYTES + 1)], np.zeros(1), port_of(listener)))
+
+
 def test_what_a_recording_does_not_say_is_zero() -> None:
     capture = dataclasses.replace(read_capture(ESP32), rssi=None, metadata={})
     packet = parse_packet(send.packets_of(capture, 1)[0])
