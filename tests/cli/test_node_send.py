@@ -174,7 +174,7 @@ def with_iq_of(capture: Capture, shape: tuple[int, int, int]) -> Capture:
 
 
 def test_what_the_system_does_not_take_is_a_network_error(listener: socket.socket) -> None:
-    with pytest.raises(errors.NetworkError, match="cannot send to 127.0.0.1 port"):
+    with pytest.raises(errors.NetworkError, match="cannot send to"):
         list(send.play([bytes(send.MAX_DATAGRAM_BYTES + 1)], np.zeros(1), port_of(listener)))
 
 
