@@ -1,5 +1,5 @@
 /* The task on POSIX threads. Packets go to stdout in hexadecimal, one a line, with what the program knows of them; log
- * lines to stderr. tests/firmware/test_component.py decodes both.
+ * lines to stderr. tests/firmware/test_task.py decodes both.
  *
  *   run_task SCENARIO BLOB...      of 16 features and 4 classes, but for "contract", whose second clashes
  *

@@ -1,5 +1,5 @@
 /* For builds on a host: what menuconfig would write with the defaults of components/ruv_temporal/Kconfig, and the head
- * switched on. tests/firmware/test_component.py holds the two equal. On a chip, the project's own is found instead. */
+ * switched on. tests/firmware/test_esp_idf.py holds the two equal. On a chip, the project's own is found instead. */
 #ifndef SDKCONFIG_H
 #define SDKCONFIG_H
 
