@@ -1,5 +1,5 @@
-/* What the fuzz targets share. A target is one function over hostile bytes; whoever calls it, libFuzzer or standalone.c,
- * gives it a block of exactly that many, so that a byte read behind them is seen by the sanitizers. */
+/* What the fuzz targets share. A target is one function over hostile bytes. Whoever calls it, libFuzzer or
+ * standalone.c, gives it a block of exactly that many, so that the sanitizers see a byte that is read behind them. */
 #ifndef FUZZ_H
 #define FUZZ_H
 

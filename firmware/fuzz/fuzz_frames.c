@@ -1,10 +1,13 @@
-/* Frames from anyone into the C ABI, over a small model: no float is too hostile, and a refusal changes nothing.
+/* Frames from anyone into the C ABI, over a small model: no float is too hostile, a refusal changes nothing, and a
+ * decision makes a packet that is taken.
  *
- * An input is u8 options (bit 0 session, bit 1 float16 caches, then the window's length), and operations of a byte: from
- * 0xF8 on reset, from 0xF0 on nothing, else push of the FEATURES floats that follow; after a multiple of 4, classify. */
+ * An input is u8 options (bit 0 session, bit 1 float16 caches, then the window's length), and operations of a byte:
+ * from 0xF8 on reset, from 0xF0 on nothing, else push of the FEATURES floats that follow; classify after a multiple of
+ * 4. */
 #include "fuzz.h"
 #include "ruv_temporal.h"
 #include "wdt_model.h"
+#include "wdt_wire.h"
 
 enum { FEATURES = 3, CLASSES = 2, LAYERS = 2, QUERIES = 2, DIM = 4 };
 enum { WEIGHTS = LAYERS * 2 * FEATURES * DIM * (QUERIES + 1) + FEATURES * CLASSES };
@@ -62,6 +65,10 @@ static void classify(ruv_temporal_ctx_t *ctx)
     const esp_err_t answer = ruv_temporal_classify(ctx, logits, CLASSES);
     REQUIRE(answer == ESP_OK || answer == ESP_ERR_INVALID_STATE || answer == ESP_FAIL);
     REQUIRE(answer == ESP_OK ? all_finite(logits, CLASSES) : logits[0] == 1.0f && logits[1] == 2.0f);
+    uint8_t packet[WDT_WIRE_CLASSIFICATION_BYTES];
+    wdt_wire_classification decided = wdt_wire_decide(logits, CLASSES);
+    wdt_wire_write_classification(&decided, packet);
+    REQUIRE(wdt_wire_parse_classification(packet, sizeof packet, &decided, NULL) == WDT_WIRE_OK);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

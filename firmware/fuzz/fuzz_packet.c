@@ -1,4 +1,4 @@
-/* A datagram from anyone: every parse function on it, whatever its magic. What one takes is written again, byte for byte. */
+/* A datagram from anyone: every parse function on it, whatever its magic. What is taken is written again as it came. */
 #include "fuzz.h"
 #include "wdt_rvne.h"
 #include "wdt_wire.h"
