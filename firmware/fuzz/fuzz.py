@@ -37,7 +37,7 @@ CHECKED = "address,undefined,float-cast-overflow"
 SANITIZE = {"libfuzzer": f"fuzzer,{CHECKED}", "address": CHECKED, "memory": "memory", "valgrind": None}
 ENGINES = tuple(SANITIZE)
 SEED = 1
-MOST_BYTES = {"blob": 2048, "packet": 2048, "features": 2048, "buffers": 2048, "frames": 512}
+MOST_BYTES = {"blob": 2048, "packet": 2048, "features": 2048, "buffers": 2048, "frames": 256}
 # A sanitizer's finding ends the program by abort(), for which standalone.c shows the input.
 ENVIRONMENT = dict.fromkeys(("ASAN_OPTIONS", "UBSAN_OPTIONS", "MSAN_OPTIONS"), "abort_on_error=1:halt_on_error=1")
 

@@ -79,7 +79,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     const uint32_t choice = take_number(&from, 1);
     const ruv_temporal_options_t options = {choice & 1u ? RUV_TEMPORAL_SESSION : RUV_TEMPORAL_WINDOW, choice >> 1 & 1u};
     ruv_temporal_ctx_t *ctx = NULL;
-    REQUIRE(ruv_temporal_init_with(blob, length, FEATURES, 1 + (choice >> 2) % 20, CLASSES, &options, &ctx) == ESP_OK);
+    REQUIRE(ruv_temporal_init_with(blob, length, FEATURES, 1 + (choice >> 2) % 12, CLASSES, &options, &ctx) == ESP_OK);
     while (from.left > 0) {
         const uint32_t operation = take_number(&from, 1);
         if (operation >= 0xF8) {

@@ -190,33 +190,9 @@ static void decisions(void)
     }
 }
 
-/* Against the definition: the first of the largest, and the largest of the others. */
-static void decisions(void)
-{
-    for (int round = 0; round < 20000; round++) {
-        float logits[256];
-        const uint32_t classes = round < 5000 ? 2 + draw(3) : 2 + draw(255);
-        for (uint32_t c = 0; c < classes; c++) {
-            logits[c] = (float)draw(round % 2 ? 5 : 100000) - 3.0f; /* with equals, and mostly without */
-        }
-        const wdt_wire_classification decided = wdt_wire_decide(logits, classes);
-        CHECK(decided.n_classes == classes && decided.argmax < classes);
-        CHECK(decided.top_logit == logits[decided.argmax] && decided.seq == 0);
-        uint32_t reached = 0;
-        for (uint32_t c = 0; c < classes; c++) {
-            CHECK(c < decided.argmax ? logits[c] < decided.top_logit : logits[c] <= decided.top_logit);
-            const float behind = decided.top_logit - logits[c];
-            CHECK(c == decided.argmax || behind >= decided.top1_minus_top2);
-            reached += c != decided.argmax && behind == decided.top1_minus_top2;
-        }
-        CHECK(reached > 0);
-    }
-}
-
 int main(void)
 {
     literal_bytes();
-    decisions();
     decisions();
     a_refusal_changes_nothing();
     largest();
