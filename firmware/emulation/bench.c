@@ -235,7 +235,7 @@ static const float *bench_features(float *frames)
     static wdt_rvne parsed;
     static wdt_model model;
     static link l;
-    const temporal_features_layout_t layout = {(uint16_t)input.number[VALUES], TEMPORAL_FEATURES_FFT, 1};
+    const temporal_features_layout_t layout = {(uint16_t)input.number[VALUES], TEMPORAL_FEATURES_ASCENDING, 1};
     require(wdt_rvne_parse(input_at(ACTIVITY), input.part[ACTIVITY].length, &parsed) == WDT_OK, "wdt_rvne_parse");
     require(wdt_model_init(&model, &parsed, NULL) == WDT_OK, "wdt_model_init");
     const size_t bytes = temporal_features_bytes(&model, &layout);

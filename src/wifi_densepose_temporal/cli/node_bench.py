@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import tempfile
 from pathlib import Path
 from typing import Annotated
@@ -12,7 +11,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from wifi_densepose_temporal.cli.output import JsonOption, print_json, print_line, print_table
-from wifi_densepose_temporal.node.bench import CASES, CYCLES, WINDOW_LEN, Row, assumption, measure
+from wifi_densepose_temporal.node.bench import CASES, CYCLES, Row, assumption, facts, measure
 from wifi_densepose_temporal.node.emulation import COUNTED, TARGETS, Target, build, versions
 
 
@@ -49,31 +48,12 @@ def node_bench(
             rows += measure(image)
             progress.advance(task)
     if as_json:
-        print_json(document(rows))
+        print_json(facts(rows))
         return
     for name in names:
         _print(TARGETS[name], [row for row in rows if row.target == name])
     print_table(CASES.items(), ("case", "a call of it"), words=("case", "a call of it"))
     print_line(assumption())
-
-
-def document(rows: list[Row]) -> dict[str, object]:
-    """The rows, and what they depend on."""
-    targets = [TARGETS[name] for name in dict.fromkeys(row.target for row in rows)]
-    return {
-        "window_len": WINDOW_LEN,
-        "cycles_per_instruction_assumed": CYCLES,
-        "targets": {
-            target.name: {
-                "chips": [{"name": chip, "mhz": mhz} for chip, mhz in target.chips],
-                "software": versions(target),
-                "options": target.options,
-                "counted_in_instructions": target.unit,
-            }
-            for target in targets
-        },
-        "rows": [dataclasses.asdict(row) for row in rows],
-    }
 
 
 def _print(target: Target, rows: list[Row]) -> None:

@@ -7,7 +7,9 @@ measured here.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +19,7 @@ from wifi_densepose_temporal.csi import read_capture
 from wifi_densepose_temporal.errors import EmulationError
 from wifi_densepose_temporal.model import TemporalModel
 from wifi_densepose_temporal.models import SHIPPED, find_model
-from wifi_densepose_temporal.node.emulation import BENCH, Image, driver_buffers, run
+from wifi_densepose_temporal.node.emulation import BENCH, TARGETS, Image, driver_buffers, run, versions
 from wifi_densepose_temporal.rvne import WeightBlob, WeightBlobView, init_random_blob
 
 #: Frames of a window, and of a stream before its push is counted.
@@ -106,6 +108,26 @@ def measure(image: Image, kernels: str = "") -> list[Row]:
     return rows
 
 
+def facts(rows: Iterable[Row]) -> dict[str, Any]:
+    """The rows, and what they depend on, for JSON."""
+    rows = list(rows)
+    targets = [TARGETS[name] for name in dict.fromkeys(row.target for row in rows)]
+    return {
+        "window_len": WINDOW_LEN,
+        "cycles_per_instruction_assumed": CYCLES,
+        "targets": {
+            target.name: {
+                "chips": [{"name": chip, "mhz": mhz} for chip, mhz in target.chips],
+                "software": versions(target),
+                "options": target.options,
+                "counted_in_instructions": target.unit,
+            }
+            for target in targets
+        },
+        "rows": [dataclasses.asdict(row) for row in rows],
+    }
+
+
 def assumption() -> str:
     """What the times of a table are made of, in a sentence."""
     least, most = CYCLES
@@ -123,7 +145,7 @@ def float16_reference() -> bytes:
 
 
 def _recording() -> tuple[NDArray[np.int64], NDArray[np.int8]]:
-    """Times in microseconds and buffers of the demo's recording, twice in a row: 26 s."""
-    capture = read_capture(SHIPPED.parent / "demo_esp32.csv")
+    """Times in microseconds and buffers of a recording in the package, twice in a row: 37 s."""
+    capture = read_capture(SHIPPED.parent / "wiper81_p01_A.npz")
     times = np.rint(capture.timestamps * 1e6).astype(np.int64)
     return np.concatenate([times, times + times[-1] + 15_000]), np.tile(driver_buffers(capture), (2, 1))
