@@ -96,7 +96,7 @@ def arguments(
             f"-seed={SEED}",
         ]
         limits += ["-rss_limit_mb=1024", "-timeout=20", f"-artifact_prefix={folder}/", "-print_final_stats=1"]
-        return [str(program), *limits, "-use_value_profile=1", str(found), str(files)]
+        return [str(program), *limits, str(found), str(files)]
     valgrind = ["valgrind", "-q", "--error-exitcode=1", "--leak-check=full"] if engine == "valgrind" else []
     return [*valgrind, str(program), str(runs or 1000), str(SEED), *map(str, sorted(files.iterdir()))]
 
