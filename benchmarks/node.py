@@ -59,8 +59,8 @@ def _intro(result: Result) -> str:
     software = "; ".join(f"{name}: {target['software']}" for name, target in result["targets"].items())
     return (
         f"`wdt node bench` ({software}). Bytes of code, constants and initialised data, C library included: "
-        f"{', '.join(code.values())}. Stack and heap in bytes, the largest of the targets; the heap of the C ABI's calls "
-        f"is the one allocation, besides the blob. Counts are exact to within, in instructions: {units}."
+        f"{', '.join(code.values())}. Stack and heap in bytes, the largest of the targets; the heap of the C ABI "
+        f"is its one allocation, besides the blob. Counts are exact to within, in instructions: {units}."
     )
 
 

@@ -10,6 +10,8 @@ import dataclasses
 import json
 import os
 import struct
+import subprocess
+import sys
 import zlib
 from pathlib import Path
 from typing import Any
@@ -23,7 +25,7 @@ from wifi_densepose_temporal.csi import Capture
 from wifi_densepose_temporal.errors import EmulationError
 from wifi_densepose_temporal.models import find_model
 from wifi_densepose_temporal.node import emulation
-from wifi_densepose_temporal.node.bench import Row, float16_reference, measure
+from wifi_densepose_temporal.node.bench import CASES, Row, float16_reference
 from wifi_densepose_temporal.node.emulation import COUNTED, TARGETS, Image, NodeSettings, Played, attend, play
 from wifi_densepose_temporal.rvne import init_random_blob
 
@@ -45,18 +47,32 @@ def image(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 
 @pytest.fixture(scope="module", params=COUNTED)
-def costs(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], Row]:
-    return {(row.case, row.dtype): row for row in measure(built(request.param, tmp_path_factory))}
+def costs(request: pytest.FixtureRequest) -> dict[tuple[str, str], Row]:
+    require_tools(request.param)
+    done = wdt("node", "bench", "--target", request.param, "--json")
+    assert done.returncode == 0, done.stderr
+    rows = [Row(**row) for row in json.loads(done.stdout)["rows"]]
+    assert {row.target for row in rows} == {request.param}
+    return {(row.case, row.dtype): row for row in rows}
+
+
+def wdt(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "wifi_densepose_temporal", *arguments]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
 
 _images: dict[str, Image] = {}
 
 
-def built(name: str, tmp_path_factory: pytest.TempPathFactory) -> Image:
+def require_tools(name: str) -> None:
     missing = TARGETS[name].missing()
     if missing:
         give_up = pytest.fail if os.environ.get("WDT_REQUIRE_QEMU") else pytest.skip
         give_up(f"{name} is not tested: no {' and no '.join(missing)} (.ci/run names Debian's packages)")
+
+
+def built(name: str, tmp_path_factory: pytest.TempPathFactory) -> Image:
+    require_tools(name)
     if name not in _images:
         _images[name] = emulation.build(TARGETS[name], tmp_path_factory.mktemp(name))
     return _images[name]
@@ -187,6 +203,7 @@ def test_decisions_on_ten_shared_recordings_are_the_hosts(image: Image, shared: 
 
 def test_stack_heap_and_code_stay_within_what_a_node_has(costs: dict[tuple[str, str], Row]) -> None:
     """The image itself fails where the one allocation is not what ruv_temporal_size says, or where another follows."""
+    assert {case for case, _ in costs} == set(CASES)
     for row in costs.values():
         assert row.stack_bytes <= 4 << 10, row
         assert row.code_bytes < 48 << 10, row
@@ -216,6 +233,12 @@ def test_a_refusal_of_the_node_is_an_error_here(tmp_path_factory: pytest.TempPat
     frames = np.full((20, 16), np.nan, np.float32)
     with pytest.raises(EmulationError, match="failed 258 ruv_temporal_push"):  # ESP_ERR_INVALID_ARG
         play(image, init_random_blob(), frames, SETTINGS)
+
+
+def test_bench_refuses_a_target_that_it_does_not_count() -> None:
+    done = wdt("node", "bench", "--target", "xtensa-lx106")
+    assert done.returncode == 2
+    assert "rv32imafc, rv32imc, cortex-m4f" in done.stderr
 
 
 def test_a_missing_compiler_is_named_with_debians_packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
