@@ -24,6 +24,7 @@ DATA = ROOT / "src" / "wifi_densepose_temporal" / "data"
 DEMO = DATA / "demo_esp32.csv"
 ACTIVITY, REID = DATA / "models" / "activity.rvne", DATA / "models" / "reid.rvne"
 
+CORE = sorted((ROOT / "core" / "src").glob("*.c"))
 REFERENCE = init_random_blob()
 
 WARNINGS = ["-Wall", "-Wextra", "-Wconversion", "-Werror"]

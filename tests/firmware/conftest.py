@@ -7,17 +7,14 @@ from typing import Any
 
 import pytest
 
-from tests.firmware.building import COMPONENT, ROOT, SANITIZERS, TESTS, Build, compile_c
+from tests.firmware.building import COMPONENT, CORE, SANITIZERS, TESTS, Build, compile_c
 
 
 @pytest.fixture(scope="session")
 def build(tmp_path_factory: pytest.TempPathFactory) -> Build:
     """Links a program of tests/firmware with files of the component and, compiled once, the core."""
     folder = tmp_path_factory.mktemp("component")
-    core = [
-        compile_c([source], folder / f"{source.stem}.o", "-c", *SANITIZERS)
-        for source in sorted((ROOT / "core" / "src").glob("*.c"))
-    ]
+    core = [compile_c([source], folder / f"{source.stem}.o", "-c", *SANITIZERS) for source in CORE]
 
     def build(name: str, component: list[str], *options: object, **more: Any) -> Path:
         sources = [TESTS / f"{name}.c", *(COMPONENT / "src" / f"{file}.c" for file in component)]

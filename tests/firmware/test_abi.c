@@ -144,6 +144,14 @@ static void test_one_allocation_of_the_stated_size(void)
     CHECK(ruv_temporal_model(NULL) == NULL);
 }
 
+/* The default mode of the reference blob at a window of 256: the working set of the contract. */
+static void test_the_working_set_is_below_64_kb(void)
+{
+    const ruv_temporal_options_t options = ruv_temporal_options_default();
+    ruv_temporal_sizes_t sizes;
+    CHECK(ruv_temporal_size(blob, length, F, 256, C, &options, &sizes) == ESP_OK && sizes.total < 65536);
+}
+
 /* Half the numbers, and the same besides. */
 static void test_float16_caches_are_smaller(void)
 {
@@ -296,6 +304,7 @@ int main(int count, char **argument)
     test_init_refuses();
     test_sizes_of_long_windows();
     test_one_allocation_of_the_stated_size();
+    test_the_working_set_is_below_64_kb();
     test_float16_caches_are_smaller();
     test_calls_refuse();
     test_refused_frames_change_nothing();

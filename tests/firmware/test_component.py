@@ -18,10 +18,10 @@ from tests import reference
 from tests.firmware.building import (
     ACTIVITY,
     COMPONENT,
+    CORE,
     DATA,
     ERRORS,
     REFERENCE,
-    ROOT,
     TESTS,
     Build,
     compile_c,
@@ -84,7 +84,7 @@ ARM = ["arm-none-eabi-gcc", "--specs=rdimon.specs", "-mcpu=cortex-a9", "-marm", 
 def test_every_row_of_the_contract_with_32_bit_sizes(tmp_path: Path) -> None:
     """Where a long window is more than can be addressed. A processor that no node has, but with files to read."""
     require(ARM[0], "qemu-arm")
-    sources = [TESTS / "test_abi.c", COMPONENT / "src" / "ruv_temporal.c", *sorted((ROOT / "core" / "src").glob("*.c"))]
+    sources = [TESTS / "test_abi.c", COMPONENT / "src" / "ruv_temporal.c", *CORE]
     options = ["-O2", "-Wl,--wrap=malloc", "-Wl,--wrap=free"]
     program = compile_c(sources, tmp_path / "abi", *options, compiler=ARM)
     contract_blobs(tmp_path)
@@ -208,6 +208,22 @@ def test_the_nodes_own_kernels_agree_with_predict(head: Path, mode: str, name: s
     for t in (0, 31, 32, 33, 63, 64, 65, 100, 127, 128, 149):
         logits = model.predict(frames[first_frame(mode, t, window) : t + 1]).logits[-1]
         np.testing.assert_allclose(said[t], logits, rtol=0, atol=1e-5 * max(1, np.abs(logits).max()))
+
+
+@pytest.mark.parametrize("options", [("window", "float32"), ("session", "float16")])
+def test_no_number_is_used_before_it_is_written(tmp_path: Path, options: tuple[str, str]) -> None:
+    """The allocation is not cleared: valgrind follows each of its bytes through frames beyond two windows."""
+    require("valgrind")
+    sources = [
+        TESTS / "run_frames.c",
+        COMPONENT / "src" / "ruv_temporal.c",
+        *CORE,
+    ]
+    program = compile_c(sources, tmp_path / "frames", "-O1", "-g")
+    frames = drawn_frames(TemporalModel.from_bytes(REFERENCE), 20)
+    blob = saved(tmp_path / "reference.rvne", REFERENCE)
+    checked = ("valgrind", "-q", "--error-exitcode=9", program)
+    run(*checked, *options, 8, "", blob, input=frames.tobytes())
 
 
 # ------------------------------------------------------------------------------------------------------------ self-test

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from tests.firmware.building import ACTIVITY, DEMO, REID, Build, run, saved
+from tests.firmware.building import ACTIVITY, DEMO, EXAMPLE, REID, Build, run, saved
 from wifi_densepose_temporal import (
     FeatureConfig,
     TemporalModel,
@@ -112,3 +112,8 @@ def test_buffers_in_ascending_order_give_the_same_frames(chain: Path, shared: Pa
 
 def test_features_refuse_what_they_say(chain: Path, model: Path) -> None:
     run(chain, model)
+
+
+def test_the_examples_memory_is_enough_for_the_shipped_model(chain: Path) -> None:
+    (stated,) = re.findall(r"^#define FEATURE_BYTES (\d+)", (EXAMPLE / "main" / "csi_node.c").read_text(), re.MULTILINE)
+    assert int(run(chain, ACTIVITY).stdout) <= int(stated)

@@ -14,11 +14,11 @@ import pytest
 from tests.firmware.building import (
     ACTIVITY,
     COMPONENT,
+    CORE,
     ERRORS,
     FIRMWARE,
     PERIOD_MS,
     REFERENCE,
-    ROOT,
     TASK_CONFIG,
     TESTS,
     Build,
@@ -132,7 +132,6 @@ def test_frames_from_two_threads_while_others_start_and_stop(task: Path, tmp_pat
 def test_the_task_under_thread_sanitizer(scenario: str, tmp_path: Path) -> None:
     (tmp_path / "sdkconfig.h").write_text(TASK_CONFIG)
     component = [COMPONENT / "src" / f"{name}.c" for name in ("ruv_temporal", "self_test")]
-    sources = [TESTS / "run_task.c", *component, FIRMWARE / "host" / "temporal_port_posix.c"]
-    sources += sorted((ROOT / "core" / "src").glob("*.c"))
+    sources = [TESTS / "run_task.c", *component, FIRMWARE / "host" / "temporal_port_posix.c", *CORE]
     options = ["-O1", "-g", "-fsanitize=thread", "-pthread"]
     played(compile_c(sources, tmp_path / "task", *options, config=tmp_path), scenario, tmp_path)
