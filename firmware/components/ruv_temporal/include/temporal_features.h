@@ -4,7 +4,8 @@
  * A buffer is read as the host reads a recording (csi/esp32_csv.py, csi/subcarriers.py), so that both make the same
  * frames, bit for bit: int8 pairs, the imaginary part first; of a buffer with several training fields the first, the
  * legacy one of 64 subcarriers; columns in ascending order; the first four bytes left out where the driver calls them
- * invalid.
+ * invalid. The host has a whole recording to tell order and invalid bytes by; a node has its first buffer, and the
+ * driver's word.
  * Not here: whose packets they are. The caller passes one sender's.
  *
  *     temporal_features_layout_of(csi, values, first_word_invalid, &layout);       of the first buffer
