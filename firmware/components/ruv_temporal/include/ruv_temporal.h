@@ -74,7 +74,7 @@ esp_err_t ruv_temporal_size(const uint8_t *weights, size_t weights_len, uint32_t
                             uint32_t n_classes, const ruv_temporal_options_t *options, ruv_temporal_sizes_t *out);
 
 /* Bytes of the blob that a region of `available` bytes begins with: a flash partition is larger than what was written
- * to it, and init takes a blob's exact length. 0: none begins there, or it goes on behind the region. Checks no more. */
+ * to it, and init takes a blob's exact length. 0: none begins there, or the region ends within it. Checks no more. */
 size_t ruv_temporal_blob_bytes(const uint8_t *region, size_t available);
 
 /* Takes frame [F], which is copied. A refusal changes nothing:
