@@ -3,30 +3,19 @@
 from __future__ import annotations
 
 import os
-import struct
 import subprocess
-import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from tests.cli.conftest import ESP32, Wdt
+from tests.reference_packet import ReferencePacket
 from wifi_densepose_temporal import FeatureConfig, extract, read_capture
 from wifi_densepose_temporal.models import SHIPPED, load_model
 from wifi_densepose_temporal.rvne.reference import REFERENCE_SHA256
 
 DEMO = SHIPPED.parent / "demo_esp32.csv"
-
-
-def decoded(packet: bytes) -> tuple[object, ...]:
-    """By the byte table of the contract, and by nothing of this package."""
-    assert len(packet) == 40
-    magic, version, classes, node_id, ts_us, seq, argmax, top, margin, crc = struct.unpack("<IHHB3xQIB3xffI", packet)
-    assert (magic, version) == (0xC5110007, 1)
-    assert crc == zlib.crc32(packet[:-4])
-    assert packet[9:12] == packet[25:28] == bytes(3)
-    return classes, node_id, ts_us, seq, argmax, top, margin
 
 
 def test_the_packets_say_what_the_model_decides_on_each_window(wdt: Wdt) -> None:
@@ -44,7 +33,7 @@ def test_the_packets_say_what_the_model_decides_on_each_window(wdt: Wdt) -> None
         time_us = round(frames.times_s[decision["frame"]] * 1e6)
         second, best = np.sort(logits)[-2:]
         expected = (10, 7, time_us, seq, int(logits.argmax()), best, best - second)
-        assert decoded(bytes.fromhex(decision["packet"])) == expected
+        assert ReferencePacket.decode(bytes.fromhex(decision["packet"])) == expected
         assert decision["label"] == model.labels[int(logits.argmax())]
     times = [decision["time_s"] for decision in document["decisions"]]
     np.testing.assert_allclose(np.diff(times), 0.5, atol=0.041)

@@ -7,21 +7,19 @@ from __future__ import annotations
 
 import logging
 import os
-import struct
 import subprocess
-import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from tests.firmware.building import COMPONENT, CORE, TESTS, compile_c
 from tests.node.test_node import spoken_of
+from tests.reference_packet import ReferencePacket
 from wifi_densepose_temporal import FeatureConfig, TemporalModel, extract, init_random_blob, read_capture
 from wifi_densepose_temporal.models import SHIPPED
 
 logger = logging.getLogger(__name__)
-ROOT = Path(__file__).parents[2]
-COMPONENT = ROOT / "firmware" / "components" / "ruv_temporal"
 FRAME_US, WINDOW_LEN, HOUR = 10_000, 256, 3600
 FIRST_SEQ = 2**32 - 1000  # wraps after a quarter of an hour
 FIRST_US = 2**32 - 600_000_000  # passes 2^32 after ten minutes, as a 32-bit clock would wrap
@@ -35,8 +33,11 @@ def test_a_long_stream_stays_with_the_host(mode: str, tmp_path: Path) -> None:
     frames = extract(read_capture(SHIPPED.parent / "demo_esp32.csv"), FeatureConfig(bands=8)).values
     (tmp_path / "frames").write_bytes(frames.tobytes())
     (tmp_path / "blob").write_bytes(init_random_blob())
+    sources = [TESTS / "day.c", *(COMPONENT / "src" / name for name in ("ruv_temporal.c", "self_test.c")), *CORE]
+    session = ["-DCONFIG_TEMPORAL_MODE_SESSION=1"] if mode == "session" else []
+    program = compile_c(sources, tmp_path / "day", "-O2", "-pthread", "-Wl,--wrap=malloc", *session)
     with (tmp_path / "decisions").open("wb") as out:
-        arguments = [compiled(mode, tmp_path), "blob", "frames", str(count), str(FIRST_SEQ), str(FIRST_US)]
+        arguments = [program, "blob", "frames", str(count), str(FIRST_SEQ), str(FIRST_US)]
         done = subprocess.run(arguments, cwd=tmp_path, stdout=out, stderr=subprocess.PIPE, text=True, check=False)
     assert done.returncode == 0, done.stderr
     begun, ended = done.stderr.split()  # and no line of the task's log
@@ -49,44 +50,19 @@ def test_a_long_stream_stays_with_the_host(mode: str, tmp_path: Path) -> None:
     compared = set(range(0, len(decisions), 1 + len(decisions) // COMPARED))
     worst = 0.0
     for number, (taken, packet) in enumerate(decisions):
-        content = packet.tobytes()
-        magic, version, classes, node_id, ts_us, seq, argmax, top, margin, crc = struct.unpack(
-            "<IHHB3xQIB3xffI", content
-        )
-        assert (magic, version, classes, node_id, crc) == (0xC5110007, 1, 4, 5, zlib.crc32(content[:-4]))
-        assert seq == (FIRST_SEQ + number) % 2**32
-        assert ts_us == FIRST_US + int(taken) * FRAME_US
+        decided = ReferencePacket.decode(packet.tobytes())
+        assert (decided.n_classes, decided.node_id) == (4, 5)
+        assert decided.seq == (FIRST_SEQ + number) % 2**32
+        assert decided.ts_us == FIRST_US + int(taken) * FRAME_US
         if number in compared:
             n = spoken_of(int(taken), WINDOW_LEN, mode)
             heard = frames[np.arange(int(taken) - n, int(taken)) % len(frames)]
             logits = model.predict(heard).logits[-1]
             second, best = np.sort(logits)[-2:]
-            worst = max(worst, abs(top - best), abs(margin - (best - second)))
-            assert argmax == logits.argmax() or best - second < 1e-6
+            worst = max(worst, abs(decided.top_logit - best), abs(decided.margin - (best - second)))
+            assert decided.argmax == logits.argmax() or best - second < 1e-6
     assert worst < 1e-4
     logger.info(
         "%s: %d frames, %d decisions, %d compared, largest difference %.1e",
         *(mode, count, len(decisions), len(compared), worst),
     )
-
-
-def compiled(mode: str, folder: Path) -> Path:
-    program = folder / "day"
-    sources = [
-        ROOT / "tests" / "firmware" / "day.c",
-        *(COMPONENT / "src" / name for name in ("ruv_temporal.c", "self_test.c")),
-        *sorted((ROOT / "core" / "src").glob("*.c")),
-    ]
-    includes = [
-        ROOT / "core" / "include",
-        COMPONENT / "include",
-        COMPONENT / "src",
-        ROOT / "firmware" / "host" / "include",
-    ]
-    options = ["-std=gnu11", "-O2", "-DWDT_SCALAR", "-ffp-contract=off", "-Wall", "-Wextra", "-Werror", "-pthread"]
-    options += ["-DCONFIG_TEMPORAL_MODE_SESSION=1"] if mode == "session" else []
-    options += [f"-I{path}" for path in includes] + ["-Wl,--wrap=malloc"]
-    command = [os.environ.get("CC", "cc"), *options, *sources, "-lm", "-o", program]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return program

@@ -62,29 +62,6 @@ static void log_drops(uint64_t now_us)
 
 /* ----------------------------------------------------------------------------------------------------------- packet */
 
-/* What the logits [C] decide. */
-static wdt_wire_classification decision(const float *logits, uint64_t now_us)
-{
-    int best = 0, second = 1;
-    for (int c = 1; c < CONFIG_TEMPORAL_N_CLASSES; c++) {
-        if (logits[c] > logits[best]) {
-            second = best;
-            best = c;
-        } else if (c != second && logits[c] > logits[second]) {
-            second = c;
-        }
-    }
-    return (wdt_wire_classification){
-        .n_classes = CONFIG_TEMPORAL_N_CLASSES,
-        .node_id = task.config.node_id,
-        .ts_us = now_us,
-        .seq = task.seq,
-        .argmax = (uint8_t)best,
-        .top_logit = logits[best],
-        .top1_minus_top2 = logits[best] - logits[second],
-    };
-}
-
 /* A packet that is not sent uses its number up all the same, so that the receiver sees that it misses one. */
 static void send_decision(uint64_t now_us)
 {
@@ -92,9 +69,11 @@ static void send_decision(uint64_t now_us)
     uint8_t packet[WDT_WIRE_CLASSIFICATION_BYTES];
     esp_err_t error = ruv_temporal_classify(task.ctx, logits, CONFIG_TEMPORAL_N_CLASSES);
     if (error == ESP_OK) {
-        const wdt_wire_classification decided = decision(logits, now_us);
+        wdt_wire_classification decided = wdt_wire_decide(logits, CONFIG_TEMPORAL_N_CLASSES);
+        decided.node_id = task.config.node_id;
+        decided.ts_us = now_us;
+        decided.seq = task.seq++;
         wdt_wire_write_classification(&decided, packet);
-        task.seq++;
         error = task.config.send(packet, sizeof packet, task.config.user);
     }
     task.unsent.count += error != ESP_OK;
