@@ -107,7 +107,7 @@ MISTAKES = {
     "packet": ("wire.c", "if (length != expected) {", "if (0) {"),
     "blob": ("rvne.c", "if (length > room || ", "if ("),
     "features": ("chain.c", "if (!(x >= 0.0f)) {", "if (0) {"),
-    "buffers": ("temporal_features.c", "if (values != features->values) {", "if (0) {"),
+    "buffers": ("temporal_features.c", "% features->columns);", ");"),
     "frames": ("ruv_temporal.c", "wdt_first_unusable(frame, (size_t)ctx->model.features) >= 0", "0"),
 }
 
