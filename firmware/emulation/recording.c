@@ -45,17 +45,10 @@ static void open_model(void)
 static void print_packet(const float *logits, uint32_t classes, int64_t time_us)
 {
     uint8_t bytes[WDT_WIRE_CLASSIFICATION_BYTES];
-    uint32_t best = 0;
-    for (uint32_t c = 1; c < classes; c++) {
-        best = logits[c] > logits[best] ? c : best;
-    }
-    uint32_t second = best == 0 ? 1 : 0;
-    for (uint32_t c = 0; c < classes; c++) {
-        second = c != best && logits[c] > logits[second] ? c : second;
-    }
-    const wdt_wire_classification result = {.n_classes = (uint16_t)classes, .node_id = (uint8_t)input.number[NODE_ID],
-                                            .ts_us = (uint64_t)time_us, .seq = seq++, .argmax = (uint8_t)best,
-                                            .top_logit = logits[best], .top1_minus_top2 = logits[best] - logits[second]};
+    wdt_wire_classification result = wdt_wire_decide(logits, classes);
+    result.node_id = (uint8_t)input.number[NODE_ID];
+    result.ts_us = (uint64_t)time_us;
+    result.seq = seq++;
     wdt_wire_write_classification(&result, bytes);
     print_begin("packet");
     print_bytes(bytes, sizeof bytes);

@@ -8,11 +8,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
-import struct
 import subprocess
 import sys
-import zlib
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +17,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from tests.firmware.building import DATA, ROOT, require
+from tests.reference_packet import ReferencePacket
 from wifi_densepose_temporal import FeatureConfig, TemporalHeadConfig, TemporalModel, features, read_capture
 from wifi_densepose_temporal.csi import Capture
 from wifi_densepose_temporal.errors import EmulationError
@@ -29,15 +28,13 @@ from wifi_densepose_temporal.node.bench import CASES, Row, float16_reference
 from wifi_densepose_temporal.node.emulation import COUNTED, TARGETS, Image, NodeSettings, Played, attend, play
 from wifi_densepose_temporal.rvne import init_random_blob
 
-ROOT = Path(__file__).parents[2]
-DATA = ROOT / "src" / "wifi_densepose_temporal" / "data"
 GOLDENS = sorted((ROOT / "tests" / "data" / "goldens").iterdir())
 TOLERANCE = 1e-6  # the contract's, of goldens; their float16 is tests/test_goldens.py's
 LOGITS_TOLERANCE = 1e-5  # the contract's, of a node's float32 against the host
 FRAMES_TOLERANCE = 1e-6  # the same C code and numbers below 8, whose float32 are 4.8e-7 apart; libm's logf may differ
 
-# Cut so that a run takes seconds: 300 packets are 3 s of an ESP32, and a window 64 frames.
-PACKETS = 300
+# Cut so that a run takes seconds: 250 packets are 2.5 s of an ESP32, and a window 64 frames.
+PACKETS = 250
 SETTINGS = NodeSettings(window_len=64, every=20, node_id=9)
 
 
@@ -65,10 +62,7 @@ _images: dict[str, Image] = {}
 
 
 def require_tools(name: str) -> None:
-    missing = TARGETS[name].missing()
-    if missing:
-        give_up = pytest.fail if os.environ.get("WDT_REQUIRE_QEMU") else pytest.skip
-        give_up(f"{name} is not tested: no {' and no '.join(missing)} (.ci/run names Debian's packages)")
+    require(f"{TARGETS[name].compiler}gcc", TARGETS[name].emulator[0])
 
 
 def built(name: str, tmp_path_factory: pytest.TempPathFactory) -> Image:
@@ -125,17 +119,11 @@ def expected_logits(model: TemporalModel, frames: NDArray[np.float32], settings:
 
 
 def check_packets(played: Played, settings: NodeSettings) -> None:
-    """Decodes each packet with struct and zlib alone, by the table of docs/wire.md."""
     assert len(played.packets) == len(played.logits) > 0
     for seq, (packet, logits, time) in enumerate(zip(played.packets, played.logits, played.logits_us, strict=True)):
-        assert len(packet) == 40
-        assert struct.unpack("<I", packet[36:])[0] == zlib.crc32(packet[:36])
-        magic, version, classes, node, ts_us, number, winner, top, margin = struct.unpack("<IHHB3xQIB3xff", packet[:36])
-        assert (magic, version, classes, node) == (0xC5110007, 1, len(logits), settings.node_id)
-        assert (ts_us, number, winner) == (time, seq, logits.argmax())
         second, first = np.sort(logits)[-2:]
-        assert (np.float32(top), np.float32(margin)) == (first, first - second)
-        assert packet[9:12] == packet[25:28] == bytes(3)
+        decided = (logits.argmax(), first, first - second)
+        assert ReferencePacket.decode(packet) == (len(logits), settings.node_id, time, seq, *decided)
 
 
 def first_packets(path: Path, count: int = PACKETS) -> Capture:
@@ -186,6 +174,7 @@ def check_recording(image: Image, path: Path, name: str, settings: NodeSettings)
 
 
 @pytest.mark.filterwarnings("default")
+@pytest.mark.parametrize("image", COUNTED, indirect=True)
 def test_decisions_on_ten_shared_recordings_are_the_hosts(image: Image, shared: Path) -> None:
     data = shared / "data"
     stability = sorted((data / "esp32-stability").glob("D?/*-x.npy"))[::8][:3]
@@ -195,7 +184,7 @@ def test_decisions_on_ten_shared_recordings_are_the_hosts(image: Image, shared: 
     cases += [(path, "reid") for path in people]
     assert len(cases) == 10
     for path, name in cases:
-        check_recording(image, path, name, dataclasses.replace(SETTINGS, every=75))
+        check_recording(image, path, name, dataclasses.replace(SETTINGS, every=25))
 
 
 # --------------------------------------------------------------------------------------------------------------- costs

@@ -34,6 +34,7 @@ ENTRY_POINTS = (
     *(f"ruv_temporal_{name}" for name in ("init", "push", "classify", "destroy", "kernel_self_test")),
     *(f"ruv_temporal_{name}" for name in ("init_with", "options_default", "size", "model", "reset")),
     *(f"temporal_features_{name}" for name in ("layout_of", "bytes", "init", "push", "next", "flush")),
+    "wdt_wire_decide",
     "wdt_wire_write_classification",
 )
 
