@@ -12,7 +12,7 @@
 extern "C" {
 #endif
 
-#define WDT_MAX_INSTRUCTION_SETS 4
+#define WDT_MAX_INSTRUCTION_SETS 6
 
 /* Names of those that this build holds and this processor runs, the fastest first, "scalar" last. Returns how many. */
 int wdt_instruction_sets(const char *names[WDT_MAX_INSTRUCTION_SETS]);

@@ -23,6 +23,7 @@ static int usable(const wdt_kernels *tables[WDT_MAX_INSTRUCTION_SETS])
 #elif !defined(WDT_SCALAR) && defined(__aarch64__)
     tables[n++] = &wdt_kernels_neon; /* every aarch64 has it */
 #endif
+    tables[n++] = &wdt_kernels_portable;
     tables[n++] = &wdt_kernels_scalar;
     return n;
 }

@@ -30,6 +30,8 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "../exponential.h"
+
 #define WDT_PASTE(a, b) a##_##b
 #define WDT_EXPAND(a, b) WDT_PASTE(a, b)
 #define WDT_NAME(name) WDT_EXPAND(name, WDT_SET)
@@ -87,29 +89,22 @@ WDT_INLINE void store_row(float *row, ptrdiff_t d, ptrdiff_t D, vec x)
     }
 }
 
-/* Adding this to |n| < 2^22 rounds n to an integer, which then stands in the sum's last bits. */
-#define WDT_ROUNDER 0x1.8p23f
-
-/* exp(x) for x <= 88.3; 0 for x below -87.33654, where the result would be subnormal, and for -infinity; unspecified
- * for NaN. x = n ln 2 + r with |r| <= ln 2 / 2, ln 2 in two parts of which the first has so few bits that n times it is
- * exact (Cody and Waite), and e^r by 1 + r + a polynomial, of the least degree that stays below 1.5 ulp, fitted for the
- * least largest relative error and refitted after each coefficient was rounded. Largest error over every float of the
- * range: 0.89 ulp at -0x1.765026p+2 where vec_fma rounds once, 1.17 ulp at -0x1.337ad4p+5 where it rounds twice
- * (tests/core/test_vector.c). */
+/* ../exponential.h lane by lane. Largest error over every float of the range: 0.89 ulp at -0x1.765026p+2 where vec_fma
+ * rounds once, 1.17 ulp at -0x1.337ad4p+5 where it rounds twice (tests/core/test_vector.c). */
 WDT_INLINE vec vec_exp(vec x)
 {
     const vec rounder = vec_set1(WDT_ROUNDER);
-    const vec rounded = vec_fma(x, vec_set1(0x1.715476p+0f), rounder), n = vec_sub(rounded, rounder);
-    vec r = vec_fma(n, vec_set1(-0x1.62e400p-1f), x);
-    r = vec_fma(n, vec_set1(-0x1.7f7d1cp-20f), r);
-    vec y = vec_set1(0x1.6a3d0ep-10f);
-    y = vec_fma(y, r, vec_set1(0x1.123856p-7f));
-    y = vec_fma(y, r, vec_set1(0x1.5558bep-5f));
-    y = vec_fma(y, r, vec_set1(0x1.555494p-3f));
-    y = vec_fma(y, r, vec_set1(0x1.fffffcp-2f));
+    const vec rounded = vec_fma(x, vec_set1(WDT_LOG2_E), rounder), n = vec_sub(rounded, rounder);
+    vec r = vec_fma(n, vec_set1(WDT_MINUS_LN2_HIGH), x);
+    r = vec_fma(n, vec_set1(WDT_MINUS_LN2_LOW), r);
+    vec y = vec_set1(WDT_EXP_6);
+    y = vec_fma(y, r, vec_set1(WDT_EXP_5));
+    y = vec_fma(y, r, vec_set1(WDT_EXP_4));
+    y = vec_fma(y, r, vec_set1(WDT_EXP_3));
+    y = vec_fma(y, r, vec_set1(WDT_EXP_2));
     y = vec_fma(y, r, vec_set1(1.0f));
     y = vec_fma(y, r, vec_set1(1.0f));
-    return vec_zero_below(vec_scale_by_power(y, rounded), x, vec_set1(-87.33654f));
+    return vec_zero_below(vec_scale_by_power(y, rounded), x, vec_set1(WDT_EXP_LOWEST));
 }
 
 #endif

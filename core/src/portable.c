@@ -1,0 +1,384 @@
+/* The portable kernels: plain C for a chip with a float unit and no vectors, such as a microcontroller's.
+ *
+ * The steps are those of attend.c. What differs is how often a number is loaded: a key is multiplied with up to four
+ * heads' queries and a value with up to four heads' weights, in tiles whose sums stay in registers (32 float registers
+ * hold a tile of 4 x 4 with its operands). Rows come CHUNK at a time, so that the scores of any number of candidates
+ * need little stack:
+ *
+ *   score    tiles of 4 rows x H heads over all dimensions, then single rows
+ *   weigh    largest score, exp and sum, head by head; earlier sums are rescaled, as in a running softmax
+ *   add      tiles of H heads x 4 dimensions over all rows of the chunk, then single dimensions
+ *
+ * `half`, H and the other sizes of a tile are constants once inlined. float16 numbers become float32 as they are loaded.
+ * Results differ from the scalar kernels' by rounding alone: another order of sums, fused multiply-add where there is
+ * one, and wdt_exp() in place of expf(). */
+#include <math.h>
+#include <string.h>
+
+#include "exponential.h"
+#include "gradient.h"
+#include "half.h"
+#include "kernels.h"
+#include "positions.h"
+#include "unusable.h"
+
+#if defined(__GNUC__)
+#define INLINE static inline __attribute__((always_inline))
+#define UNROLL _Pragma("GCC unroll 16")
+#else
+#define INLINE static inline
+#define UNROLL
+#endif
+
+enum {
+    CHUNK = 40,    /* rows at once: all tokens of the default head at up to 2^10 positions */
+    MAX_HEADS = 4, /* heads at once: 1, 2 or 4 */
+    TILE = 4,      /* rows, or dimensions, of a tile */
+    OUTPUTS = 16,  /* of a product, in registers over all inputs */
+};
+
+typedef struct chunk {
+    int n;
+    const void *keys[CHUNK], *values[CHUNK];
+    float weights[CHUNK * MAX_HEADS]; /* [n, H]: scores, then weights */
+} chunk;
+
+typedef struct running {
+    float largest[MAX_HEADS]; /* score that the weights are relative to */
+    float total[MAX_HEADS];   /* sum of weights */
+    float rescale[MAX_HEADS]; /* what the newest chunk does to earlier sums */
+} running;
+
+/* A float16 number by bits, as wdt_half_to_float() has it, but in five instructions: with its exponent's bias still
+ * that of a half, subnormals among them, and then 2^112 times that, which is exact. No infinity, no NaN: neither is ever
+ * in a cache or a model. */
+INLINE float number(const void *numbers, int half, ptrdiff_t at)
+{
+    if (half) {
+        const int32_t extended = ((const int16_t *)numbers)[at];
+        return wdt_bits_float((uint32_t)extended << 13 & 0x8FFFFFFFu) * 0x1p112f;
+    }
+    return ((const float *)numbers)[at];
+}
+
+/* Candidates begin .. begin + CHUNK - 1, counted through the interval and then the single ones. */
+static void collect(const wdt_rows *rows, const wdt_candidates *candidates, ptrdiff_t begin, chunk *chunk)
+{
+    const ptrdiff_t interval = candidates->end - candidates->begin, left = interval + candidates->n_singles - begin;
+    const ptrdiff_t row = rows->stride * (ptrdiff_t)wdt_number_bytes(rows->half);
+    chunk->n = left < CHUNK ? (int)left : CHUNK;
+    for (int c = 0; c < chunk->n; c++) {
+        const ptrdiff_t at = begin + c;
+        const ptrdiff_t j = at < interval ? candidates->begin + at : candidates->singles[at - interval];
+        chunk->keys[c] = (const char *)rows->keys + j * row;
+        chunk->values[c] = (const char *)rows->values + j * row;
+    }
+}
+
+/* sums [R, H] += keys x queries over dimensions d .. d + N - 1 */
+INLINE void multiply_keys(const void *const *keys, const float *const *q, int half, int R, int H, int N, ptrdiff_t d,
+                          float *sums)
+{
+    UNROLL
+    for (int k = 0; k < N; k++) {
+        float query[MAX_HEADS];
+        UNROLL
+        for (int h = 0; h < H; h++) {
+            query[h] = q[h][d + k];
+        }
+        UNROLL
+        for (int r = 0; r < R; r++) {
+            const float key = number(keys[r], half, d + k);
+            UNROLL
+            for (int h = 0; h < H; h++) {
+                sums[r * H + h] = wdt_fma(key, query[h], sums[r * H + h]);
+            }
+        }
+    }
+}
+
+/* scores [R, H] of R rows */
+INLINE void score_tile(const void *const *rows, const float *q, float scale, ptrdiff_t D, int half, int R, int H,
+                       float *scores)
+{
+    const void *keys[TILE];
+    const float *queries[MAX_HEADS];
+    float sums[TILE * MAX_HEADS];
+    UNROLL
+    for (int r = 0; r < R; r++) {
+        keys[r] = rows[r];
+    }
+    UNROLL
+    for (int h = 0; h < H; h++) {
+        queries[h] = q + h * D;
+    }
+    UNROLL
+    for (int s = 0; s < R * H; s++) {
+        sums[s] = 0.0f;
+    }
+    ptrdiff_t d = 0;
+    for (; d + 4 <= D; d += 4) {
+        multiply_keys(keys, queries, half, R, H, 4, d, sums);
+    }
+    for (; d < D; d++) {
+        multiply_keys(keys, queries, half, R, H, 1, d, sums);
+    }
+    UNROLL
+    for (int s = 0; s < R * H; s++) {
+        scores[s] = sums[s] * scale;
+    }
+}
+
+INLINE void score(chunk *chunk, const float *q, float scale, ptrdiff_t D, int half, int H)
+{
+    int c = 0;
+    for (; c + TILE <= chunk->n; c += TILE) {
+        score_tile(chunk->keys + c, q, scale, D, half, TILE, H, chunk->weights + c * H);
+    }
+    for (; c < chunk->n; c++) {
+        score_tile(chunk->keys + c, q, scale, D, half, 1, H, chunk->weights + c * H);
+    }
+}
+
+/* scores -> weights exp(score - largest), in place; head h's are H apart. */
+static void weigh(chunk *chunk, int H, running *softmax)
+{
+    for (int h = 0; h < H; h++) {
+        float *const end = chunk->weights + chunk->n * H + h, before = softmax->largest[h];
+        float largest = before, sum = 0.0f;
+        for (float *score = chunk->weights + h; score != end; score += H) {
+            largest = *score > largest ? *score : largest;
+        }
+        for (float *score = chunk->weights + h; score != end; score += H) {
+            *score = wdt_exp(*score - largest);
+            sum += *score;
+        }
+        softmax->largest[h] = largest;
+        softmax->rescale[h] = wdt_exp(before - largest); /* 0 for the first chunk: exp(-inf) */
+        softmax->total[h] = wdt_fma(softmax->total[h], softmax->rescale[h], sum);
+    }
+}
+
+/* Dimensions d .. d + N - 1 of H heads: out = out * rescale + sum over rows of weight * value. */
+INLINE void add_tile(const chunk *chunk, const running *softmax, ptrdiff_t d, ptrdiff_t D, int half, int H, int N,
+                     float *out)
+{
+    float sums[MAX_HEADS * TILE];
+    UNROLL
+    for (int s = 0; s < H * N; s++) {
+        sums[s] = out[s / N * D + d + s % N] * softmax->rescale[s / N];
+    }
+    const float *weights = chunk->weights;
+    const void *const *const end = chunk->values + chunk->n;
+    for (const void *const *row = chunk->values; row != end; row++, weights += H) {
+        float values[TILE];
+        UNROLL
+        for (int k = 0; k < N; k++) {
+            values[k] = number(*row, half, d + k);
+        }
+        UNROLL
+        for (int h = 0; h < H; h++) {
+            UNROLL
+            for (int k = 0; k < N; k++) {
+                sums[h * N + k] = wdt_fma(weights[h], values[k], sums[h * N + k]);
+            }
+        }
+    }
+    UNROLL
+    for (int s = 0; s < H * N; s++) {
+        out[s / N * D + d + s % N] = sums[s];
+    }
+}
+
+INLINE void add(const chunk *chunk, const running *softmax, ptrdiff_t D, int half, int H, float *out)
+{
+    ptrdiff_t d = 0;
+    for (; d + TILE <= D; d += TILE) {
+        add_tile(chunk, softmax, d, D, half, H, TILE, out);
+    }
+    for (; d < D; d++) {
+        add_tile(chunk, softmax, d, D, half, H, 1, out);
+    }
+}
+
+INLINE void attend_chunk(chunk *chunk, const float *q, float scale, ptrdiff_t D, int half, int H, running *softmax,
+                         float *out)
+{
+    score(chunk, q, scale, D, half, H);
+    weigh(chunk, H, softmax);
+    add(chunk, softmax, D, half, H, out);
+}
+
+/* A function for each number of heads and dtype, and not one for tokens and another for landmarks. */
+#define ATTEND_CHUNK(name, half, H)                                                                            \
+    static void name(chunk *chunk, const float *q, float scale, ptrdiff_t D, running *softmax, float *out)     \
+    {                                                                                                          \
+        attend_chunk(chunk, q, scale, D, half, H, softmax, out);                                               \
+    }
+ATTEND_CHUNK(attend_1, 0, 1)
+ATTEND_CHUNK(attend_2, 0, 2)
+ATTEND_CHUNK(attend_4, 0, 4)
+ATTEND_CHUNK(attend_half_1, 1, 1)
+ATTEND_CHUNK(attend_half_2, 1, 2)
+ATTEND_CHUNK(attend_half_4, 1, 4)
+
+static void attend_rows(const float *q, int H, float scale, ptrdiff_t D, const wdt_rows *rows,
+                        const wdt_candidates *candidates, running *softmax, float *out)
+{
+    static void (*const functions[2][3])(chunk *, const float *, float, ptrdiff_t, running *, float *) = {
+        {attend_1, attend_2, attend_4},
+        {attend_half_1, attend_half_2, attend_half_4},
+    };
+    const ptrdiff_t n = candidates->end - candidates->begin + candidates->n_singles;
+    chunk chunk;
+    for (ptrdiff_t begin = 0; begin < n; begin += CHUNK) {
+        collect(rows, candidates, begin, &chunk);
+        functions[rows->half != 0][H / 2](&chunk, q, scale, D, softmax, out);
+    }
+}
+
+static void attend_heads(const float *q, int H, ptrdiff_t D, const wdt_rows *token_rows, const wdt_candidates *tokens,
+                         const wdt_rows *landmark_rows, const wdt_candidates *landmarks, float *out, float *log_sum)
+{
+    const float scale = 1.0f / sqrtf((float)D);
+    running softmax;
+    for (int h = 0; h < H; h++) {
+        softmax.largest[h] = -INFINITY; /* the first chunk has a candidate for every head */
+        softmax.total[h] = 0.0f;
+    }
+    memset(out, 0, (size_t)(H * D) * sizeof *out);
+    attend_rows(q, H, scale, D, token_rows, tokens, &softmax, out);
+    attend_rows(q, H, scale, D, landmark_rows, landmarks, &softmax, out);
+    for (int h = 0; h < H; h++) {
+        const float inverse = 1.0f / softmax.total[h]; /* one candidate has weight 1, so the total is at least that */
+        for (ptrdiff_t d = 0; d < D; d++) {
+            out[h * D + d] *= inverse;
+        }
+        if (log_sum) {
+            log_sum[h] = softmax.largest[h] + logf(softmax.total[h]);
+        }
+    }
+}
+
+static void attend_group(const float *q, int heads, int D, const wdt_rows *token_rows, const wdt_candidates *tokens,
+                         const wdt_rows *landmark_rows, const wdt_candidates *landmarks, float *out, float *log_sum)
+{
+    for (int h = 0, H; h < heads; h += H) {
+        const ptrdiff_t at = (ptrdiff_t)h * D;
+        H = heads - h >= 4 ? 4 : heads - h >= 2 ? 2 : 1;
+        attend_heads(q + at, H, D, token_rows, tokens, landmark_rows, landmarks, out + at,
+                     log_sum ? log_sum + h : NULL);
+    }
+}
+
+static void attend_window(const wdt_window *window, int share, int shares, void *scratch)
+{
+    (void)scratch;
+    wdt_positions_attend(window, share, shares, attend_group);
+}
+
+static void attend(const float *q, int heads, int D, const wdt_rows *token_rows, const wdt_candidates *tokens,
+                   const wdt_rows *landmark_rows, const wdt_candidates *landmarks, float *out)
+{
+    attend_group(q, heads, D, token_rows, tokens, landmark_rows, landmarks, out, NULL);
+}
+
+/* Outputs j .. j + N - 1, in registers over all inputs. */
+INLINE void add_outputs(const float *x, const void *W, int half, ptrdiff_t n_in, ptrdiff_t n_out, ptrdiff_t j, int N,
+                        float *y)
+{
+    float sums[OUTPUTS];
+    UNROLL
+    for (int s = 0; s < N; s++) {
+        sums[s] = y[j + s];
+    }
+    for (ptrdiff_t i = 0; i < n_in; i++) {
+        UNROLL
+        for (int s = 0; s < N; s++) {
+            sums[s] = wdt_fma(x[i], number(W, half, i * n_out + j + s), sums[s]);
+        }
+    }
+    UNROLL
+    for (int s = 0; s < N; s++) {
+        y[j + s] = sums[s];
+    }
+}
+
+INLINE void add_all_outputs(const float *x, const void *W, int half, ptrdiff_t n_in, ptrdiff_t n_out, float *y)
+{
+    ptrdiff_t j = 0;
+    for (; j + OUTPUTS <= n_out; j += OUTPUTS) {
+        add_outputs(x, W, half, n_in, n_out, j, OUTPUTS, y);
+    }
+    for (; j + 4 <= n_out; j += 4) {
+        add_outputs(x, W, half, n_in, n_out, j, 4, y);
+    }
+    for (; j < n_out; j++) {
+        add_outputs(x, W, half, n_in, n_out, j, 1, y);
+    }
+}
+
+static void add_product(const float *x, const void *W, int half, int32_t n_in, int32_t n_out, float *y)
+{
+    if (half) {
+        add_all_outputs(x, W, 1, n_in, n_out, y);
+    } else {
+        add_all_outputs(x, W, 0, n_in, n_out, y);
+    }
+}
+
+/* N outputs from row j of W [n_out, n_in] on. */
+INLINE void add_rows(const float *x, const void *W, int half, ptrdiff_t n_in, ptrdiff_t j, int N, float *y)
+{
+    float sums[TILE];
+    UNROLL
+    for (int s = 0; s < N; s++) {
+        sums[s] = 0.0f;
+    }
+    for (ptrdiff_t i = 0; i < n_in; i++) {
+        UNROLL
+        for (int s = 0; s < N; s++) {
+            sums[s] = wdt_fma(x[i], number(W, half, (j + s) * n_in + i), sums[s]);
+        }
+    }
+    UNROLL
+    for (int s = 0; s < N; s++) {
+        y[j + s] += sums[s];
+    }
+}
+
+INLINE void add_all_rows(const float *x, const void *W, int half, ptrdiff_t n_in, ptrdiff_t n_out, float *y)
+{
+    ptrdiff_t j = 0;
+    for (; j + TILE <= n_out; j += TILE) {
+        add_rows(x, W, half, n_in, j, TILE, y);
+    }
+    for (; j < n_out; j++) {
+        add_rows(x, W, half, n_in, j, 1, y);
+    }
+}
+
+static void add_transposed(const float *x, const void *W, int half, int32_t n_in, int32_t n_out, float *y)
+{
+    if (half) {
+        add_all_rows(x, W, 1, n_in, n_out, y);
+    } else {
+        add_all_rows(x, W, 0, n_in, n_out, y);
+    }
+}
+
+const wdt_kernels wdt_kernels_portable = {
+    .name = "portable",
+    .prepared_bytes = wdt_positions_prepared_bytes,
+    .scratch_bytes = wdt_positions_scratch_bytes,
+    .prepare = wdt_positions_prepare,
+    .attend_window = attend_window,
+    .backward_bytes = wdt_gradient_bytes,
+    .backward = wdt_gradient,
+    .attend = attend,
+    .add_product = add_product,
+    .add_transposed = add_transposed,
+    .to_half = wdt_to_half,
+    .first_unusable = wdt_find_unusable,
+    .multiply_add = wdt_multiply_add_plainly,
+};
