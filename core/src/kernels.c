@@ -3,8 +3,16 @@
 
 #include <string.h>
 
+/* What a build without vector units starts with. Nothing but the functions that choose by name refers to the other
+ * tables, so a linker that drops unused sections leaves them out of firmware that does not choose. */
+#if !defined(WDT_SCALAR)
+#define FIRST wdt_kernels_scalar
+#else
+#define FIRST wdt_kernels_portable
+#endif
+
 /* The core's only variable: set by the caller at load, read by every kernel. */
-static const wdt_kernels *in_use = &wdt_kernels_scalar;
+static const wdt_kernels *in_use = &FIRST;
 
 /* Those that can run here, the fastest first. */
 static int usable(const wdt_kernels *tables[WDT_MAX_INSTRUCTION_SETS])

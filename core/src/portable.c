@@ -5,15 +5,14 @@
  * hold a tile of 4 x 4 with its operands). Rows come CHUNK at a time, so that the scores of any number of candidates
  * need little stack:
  *
- *   score    tiles of 4 rows x H heads over all dimensions, then single rows
- *   weigh    largest score, exp and sum, head by head; earlier sums are rescaled, as in a running softmax
+ *   score    tiles of 4 rows x H heads over all dimensions; the largest of each head
+ *   weigh    exp and sum, head by head; earlier sums are rescaled, as in a running softmax
  *   add      tiles of H heads x 4 dimensions over all rows of the chunk, then single dimensions
  *
  * `half`, H and the other sizes of a tile are constants once inlined. float16 numbers become float32 as they are loaded.
  * Results differ from the scalar kernels' by rounding alone: another order of sums, fused multiply-add where there is
  * one, and wdt_exp() in place of expf(). */
 #include <math.h>
-#include <string.h>
 
 #include "exponential.h"
 #include "gradient.h"
@@ -25,28 +24,33 @@
 #if defined(__GNUC__)
 #define INLINE static inline __attribute__((always_inline))
 #define UNROLL _Pragma("GCC unroll 16")
+#define KEEP(pointer) __asm__("" : "+r"(pointer)) /* one address in a register, and not one for each load from it */
 #else
 #define INLINE static inline
 #define UNROLL
+#define KEEP(pointer) (void)0
 #endif
 
 enum {
-    CHUNK = 40,    /* rows at once: all tokens of the default head at up to 2^10 positions */
+    CHUNK = 48,    /* rows at once: all of a position's of the default head, and few enough for a small stack */
     MAX_HEADS = 4, /* heads at once: 1, 2 or 4 */
     TILE = 4,      /* rows, or dimensions, of a tile */
     OUTPUTS = 16,  /* of a product, in registers over all inputs */
 };
 
 typedef struct chunk {
-    int n;
+    int rows, half;
+    int n; /* with padding, a multiple of TILE: the last row again, of weight 0 */
     const void *keys[CHUNK], *values[CHUNK];
     float weights[CHUNK * MAX_HEADS]; /* [n, H]: scores, then weights */
 } chunk;
 
 typedef struct running {
-    float largest[MAX_HEADS]; /* score that the weights are relative to */
+    float largest[MAX_HEADS]; /* score so far */
+    float base[MAX_HEADS];    /* the largest score of earlier chunks, that their weights are relative to */
     float total[MAX_HEADS];   /* sum of weights */
     float rescale[MAX_HEADS]; /* what the newest chunk does to earlier sums */
+    int chunks;               /* so far: `out` holds nothing before the first */
 } running;
 
 /* A float16 number by bits, as wdt_half_to_float() has it, but in five instructions: with its exponent's bias still
@@ -61,22 +65,8 @@ INLINE float number(const void *numbers, int half, ptrdiff_t at)
     return ((const float *)numbers)[at];
 }
 
-/* Candidates begin .. begin + CHUNK - 1, counted through the interval and then the single ones. */
-static void collect(const wdt_rows *rows, const wdt_candidates *candidates, ptrdiff_t begin, chunk *chunk)
-{
-    const ptrdiff_t interval = candidates->end - candidates->begin, left = interval + candidates->n_singles - begin;
-    const ptrdiff_t row = rows->stride * (ptrdiff_t)wdt_number_bytes(rows->half);
-    chunk->n = left < CHUNK ? (int)left : CHUNK;
-    for (int c = 0; c < chunk->n; c++) {
-        const ptrdiff_t at = begin + c;
-        const ptrdiff_t j = at < interval ? candidates->begin + at : candidates->singles[at - interval];
-        chunk->keys[c] = (const char *)rows->keys + j * row;
-        chunk->values[c] = (const char *)rows->values + j * row;
-    }
-}
-
-/* sums [R, H] += keys x queries over dimensions d .. d + N - 1 */
-INLINE void multiply_keys(const void *const *keys, const float *const *q, int half, int R, int H, int N, ptrdiff_t d,
+/* sums [TILE, H] += keys x queries over dimensions d .. d + N - 1 */
+INLINE void multiply_keys(const void *const *keys, const float *const *q, int half, int H, int N, ptrdiff_t d,
                           float *sums)
 {
     UNROLL
@@ -87,7 +77,7 @@ INLINE void multiply_keys(const void *const *keys, const float *const *q, int ha
             query[h] = q[h][d + k];
         }
         UNROLL
-        for (int r = 0; r < R; r++) {
+        for (int r = 0; r < TILE; r++) {
             const float key = number(keys[r], half, d + k);
             UNROLL
             for (int h = 0; h < H; h++) {
@@ -97,15 +87,20 @@ INLINE void multiply_keys(const void *const *keys, const float *const *q, int ha
     }
 }
 
-/* scores [R, H] of R rows */
-INLINE void score_tile(const void *const *rows, const float *q, float scale, ptrdiff_t D, int half, int R, int H,
-                       float *scores)
+INLINE float larger(float a, float b)
+{
+    return a > b ? a : b; /* fmaxf would be a call */
+}
+
+/* scores [TILE, H] of as many rows, and the largest [H] so far */
+INLINE void score_tile(const void *const *rows, const float *q, float scale, ptrdiff_t D, int half, int H,
+                       float *largest, float *scores)
 {
     const void *keys[TILE];
     const float *queries[MAX_HEADS];
     float sums[TILE * MAX_HEADS];
     UNROLL
-    for (int r = 0; r < R; r++) {
+    for (int r = 0; r < TILE; r++) {
         keys[r] = rows[r];
     }
     UNROLL
@@ -113,49 +108,74 @@ INLINE void score_tile(const void *const *rows, const float *q, float scale, ptr
         queries[h] = q + h * D;
     }
     UNROLL
-    for (int s = 0; s < R * H; s++) {
+    for (int s = 0; s < TILE * H; s++) {
         sums[s] = 0.0f;
     }
     ptrdiff_t d = 0;
     for (; d + 4 <= D; d += 4) {
-        multiply_keys(keys, queries, half, R, H, 4, d, sums);
+        multiply_keys(keys, queries, half, H, 4, d, sums);
     }
     for (; d < D; d++) {
-        multiply_keys(keys, queries, half, R, H, 1, d, sums);
+        multiply_keys(keys, queries, half, H, 1, d, sums);
     }
     UNROLL
-    for (int s = 0; s < R * H; s++) {
-        scores[s] = sums[s] * scale;
+    for (int s = 0; s < TILE * H; s++) {
+        scores[s] = sums[s] = sums[s] * scale;
+    }
+    UNROLL
+    for (int h = 0; h < H; h++) {
+        float most = largest[h];
+        UNROLL
+        for (int r = 0; r < TILE; r++) {
+            most = larger(most, sums[r * H + h]);
+        }
+        largest[h] = most;
     }
 }
 
-INLINE void score(chunk *chunk, const float *q, float scale, ptrdiff_t D, int half, int H)
+INLINE void score(chunk *chunk, const float *q, float scale, ptrdiff_t D, int half, int H, running *softmax)
 {
-    int c = 0;
-    for (; c + TILE <= chunk->n; c += TILE) {
-        score_tile(chunk->keys + c, q, scale, D, half, TILE, H, chunk->weights + c * H);
-    }
-    for (; c < chunk->n; c++) {
-        score_tile(chunk->keys + c, q, scale, D, half, 1, H, chunk->weights + c * H);
+    for (int c = 0; c < chunk->n; c += TILE) {
+        score_tile(chunk->keys + c, q, scale, D, half, H, softmax->largest, chunk->weights + c * H);
     }
 }
 
-/* scores -> weights exp(score - largest), in place; head h's are H apart. */
+/* scores -> weights exp(score - largest), in place, and 0 for padding; head h's are H apart. */
 static void weigh(chunk *chunk, int H, running *softmax)
 {
+    for (int s = chunk->rows * H; s < chunk->n * H; s++) {
+        chunk->weights[s] = 0.0f;
+    }
     for (int h = 0; h < H; h++) {
-        float *const end = chunk->weights + chunk->n * H + h, before = softmax->largest[h];
-        float largest = before, sum = 0.0f;
-        for (float *score = chunk->weights + h; score != end; score += H) {
-            largest = *score > largest ? *score : largest;
-        }
+        float *const end = chunk->weights + chunk->rows * H + h;
+        const float largest = softmax->largest[h];
+        float sum = 0.0f;
         for (float *score = chunk->weights + h; score != end; score += H) {
             *score = wdt_exp(*score - largest);
             sum += *score;
         }
-        softmax->largest[h] = largest;
-        softmax->rescale[h] = wdt_exp(before - largest); /* 0 for the first chunk: exp(-inf) */
+        softmax->rescale[h] = wdt_exp(softmax->base[h] - largest); /* 0 for the first chunk: exp(-inf) */
+        softmax->base[h] = largest;
         softmax->total[h] = wdt_fma(softmax->total[h], softmax->rescale[h], sum);
+    }
+}
+
+/* sums [H, N] += weights [H] x dimensions d .. d + N - 1 of a row of values */
+INLINE void add_row(const void *row, const float *weights, ptrdiff_t d, int half, int H, int N, float *sums)
+{
+    const void *from = (const char *)row + d * (ptrdiff_t)wdt_number_bytes(half);
+    KEEP(from);
+    float values[TILE];
+    UNROLL
+    for (int k = 0; k < N; k++) {
+        values[k] = number(from, half, k);
+    }
+    UNROLL
+    for (int h = 0; h < H; h++) {
+        UNROLL
+        for (int k = 0; k < N; k++) {
+            sums[h * N + k] = wdt_fma(weights[h], values[k], sums[h * N + k]);
+        }
     }
 }
 
@@ -166,23 +186,18 @@ INLINE void add_tile(const chunk *chunk, const running *softmax, ptrdiff_t d, pt
     float sums[MAX_HEADS * TILE];
     UNROLL
     for (int s = 0; s < H * N; s++) {
-        sums[s] = out[s / N * D + d + s % N] * softmax->rescale[s / N];
+        sums[s] = 0.0f;
+    }
+    if (softmax->chunks) {
+        UNROLL
+        for (int s = 0; s < H * N; s++) {
+            sums[s] = out[s / N * D + d + s % N] * softmax->rescale[s / N];
+        }
     }
     const float *weights = chunk->weights;
-    const void *const *const end = chunk->values + chunk->n;
-    for (const void *const *row = chunk->values; row != end; row++, weights += H) {
-        float values[TILE];
-        UNROLL
-        for (int k = 0; k < N; k++) {
-            values[k] = number(*row, half, d + k);
-        }
-        UNROLL
-        for (int h = 0; h < H; h++) {
-            UNROLL
-            for (int k = 0; k < N; k++) {
-                sums[h * N + k] = wdt_fma(weights[h], values[k], sums[h * N + k]);
-            }
-        }
+    for (int c = 0; c < chunk->n; c += 2, weights += 2 * H) {
+        add_row(chunk->values[c], weights, d, half, H, N, sums);
+        add_row(chunk->values[c + 1], weights + H, d, half, H, N, sums);
     }
     UNROLL
     for (int s = 0; s < H * N; s++) {
@@ -204,12 +219,12 @@ INLINE void add(const chunk *chunk, const running *softmax, ptrdiff_t D, int hal
 INLINE void attend_chunk(chunk *chunk, const float *q, float scale, ptrdiff_t D, int half, int H, running *softmax,
                          float *out)
 {
-    score(chunk, q, scale, D, half, H);
+    score(chunk, q, scale, D, half, H, softmax);
     weigh(chunk, H, softmax);
     add(chunk, softmax, D, half, H, out);
 }
 
-/* A function for each number of heads and dtype, and not one for tokens and another for landmarks. */
+/* A function for each number of heads and dtype. */
 #define ATTEND_CHUNK(name, half, H)                                                                            \
     static void name(chunk *chunk, const float *q, float scale, ptrdiff_t D, running *softmax, float *out)     \
     {                                                                                                          \
@@ -222,40 +237,85 @@ ATTEND_CHUNK(attend_half_1, 1, 1)
 ATTEND_CHUNK(attend_half_2, 1, 2)
 ATTEND_CHUNK(attend_half_4, 1, 4)
 
-static void attend_rows(const float *q, int H, float scale, ptrdiff_t D, const wdt_rows *rows,
-                        const wdt_candidates *candidates, running *softmax, float *out)
+typedef void attend_function(chunk *chunk, const float *q, float scale, ptrdiff_t D, running *softmax, float *out);
+
+/* One position's heads, and what is common to them. */
+typedef struct position {
+    const float *q; /* [H, D] */
+    float *out;     /* [H, D] */
+    float scale;
+    ptrdiff_t D;
+    int H;
+    running softmax;
+    chunk chunk;
+} position;
+
+/* Works off the rows that have been collected. */
+static void flush(position *at)
 {
-    static void (*const functions[2][3])(chunk *, const float *, float, ptrdiff_t, running *, float *) = {
+    static attend_function *const functions[2][3] = {
         {attend_1, attend_2, attend_4},
         {attend_half_1, attend_half_2, attend_half_4},
     };
-    const ptrdiff_t n = candidates->end - candidates->begin + candidates->n_singles;
-    chunk chunk;
-    for (ptrdiff_t begin = 0; begin < n; begin += CHUNK) {
-        collect(rows, candidates, begin, &chunk);
-        functions[rows->half != 0][H / 2](&chunk, q, scale, D, softmax, out);
+    chunk *const chunk = &at->chunk;
+    if (chunk->rows == 0) {
+        return;
+    }
+    for (chunk->n = chunk->rows; chunk->n % TILE; chunk->n++) {
+        chunk->keys[chunk->n] = chunk->keys[chunk->rows - 1];
+        chunk->values[chunk->n] = chunk->values[chunk->rows - 1];
+    }
+    functions[chunk->half][at->H / 2](chunk, at->q, at->scale, at->D, &at->softmax, at->out);
+    at->softmax.chunks++;
+    chunk->rows = 0;
+}
+
+static void collect(position *at, const char *key, const char *value)
+{
+    if (at->chunk.rows == CHUNK) {
+        flush(at);
+    }
+    at->chunk.keys[at->chunk.rows] = key;
+    at->chunk.values[at->chunk.rows++] = value;
+}
+
+/* Tokens and landmarks of one dtype come together in a chunk. */
+static void collect_all(position *at, const wdt_rows *rows, const wdt_candidates *candidates)
+{
+    const ptrdiff_t row = rows->stride * (ptrdiff_t)wdt_number_bytes(rows->half);
+    const char *const keys = rows->keys, *const values = rows->values;
+    if (at->chunk.half != rows->half) {
+        flush(at);
+        at->chunk.half = rows->half;
+    }
+    for (ptrdiff_t j = candidates->begin; j < candidates->end; j++) {
+        collect(at, keys + j * row, values + j * row);
+    }
+    for (int s = 0; s < candidates->n_singles; s++) {
+        collect(at, keys + candidates->singles[s] * row, values + candidates->singles[s] * row);
     }
 }
 
 static void attend_heads(const float *q, int H, ptrdiff_t D, const wdt_rows *token_rows, const wdt_candidates *tokens,
                          const wdt_rows *landmark_rows, const wdt_candidates *landmarks, float *out, float *log_sum)
 {
-    const float scale = 1.0f / sqrtf((float)D);
-    running softmax;
+    position at;
+    at.q = q, at.out = out, at.D = D, at.H = H, at.scale = 1.0f / sqrtf((float)D);
+    at.chunk.rows = at.chunk.half = at.softmax.chunks = 0;
     for (int h = 0; h < H; h++) {
-        softmax.largest[h] = -INFINITY; /* the first chunk has a candidate for every head */
-        softmax.total[h] = 0.0f;
+        at.softmax.largest[h] = at.softmax.base[h] = -INFINITY; /* the first chunk has a candidate for every head */
+        at.softmax.total[h] = 0.0f;
     }
-    memset(out, 0, (size_t)(H * D) * sizeof *out);
-    attend_rows(q, H, scale, D, token_rows, tokens, &softmax, out);
-    attend_rows(q, H, scale, D, landmark_rows, landmarks, &softmax, out);
+    collect_all(&at, token_rows, tokens);
+    collect_all(&at, landmark_rows, landmarks);
+    flush(&at);
     for (int h = 0; h < H; h++) {
-        const float inverse = 1.0f / softmax.total[h]; /* one candidate has weight 1, so the total is at least that */
+        const float inverse = 1.0f / at.softmax.total[h]; /* one candidate has weight 1: the total is at least that */
         for (ptrdiff_t d = 0; d < D; d++) {
             out[h * D + d] *= inverse;
         }
         if (log_sum) {
-            log_sum[h] = softmax.largest[h] + logf(softmax.total[h]);
+            log_sum[h] = at.softmax.largest[h] + logf(at.softmax.total[h]);
         }
     }
 }
