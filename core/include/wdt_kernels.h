@@ -1,6 +1,7 @@
 /* Which instruction set the kernels use. One source is compiled for several; the caller chooses one, once, at load.
  *
- * Until then, and in a build with -DWDT_SCALAR (a microcontroller's), it is "scalar": plain C, no vector header. */
+ * Until then it is "scalar". In a build with -DWDT_SCALAR, a microcontroller's, it is "portable", or "integer" where the
+ * target has no float unit; all three are plain C, and none needs a vector header. */
 #ifndef WDT_KERNELS_H
 #define WDT_KERNELS_H
 

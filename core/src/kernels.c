@@ -7,6 +7,8 @@
  * tables, so a linker that drops unused sections leaves them out of firmware that does not choose. */
 #if !defined(WDT_SCALAR)
 #define FIRST wdt_kernels_scalar
+#elif (defined(__riscv) && !defined(__riscv_flen)) || defined(__SOFTFP__) || defined(__XTENSA_SOFT_FLOAT__)
+#define FIRST wdt_kernels_integer
 #else
 #define FIRST wdt_kernels_portable
 #endif
@@ -32,6 +34,7 @@ static int usable(const wdt_kernels *tables[WDT_MAX_INSTRUCTION_SETS])
     tables[n++] = &wdt_kernels_neon; /* every aarch64 has it */
 #endif
     tables[n++] = &wdt_kernels_portable;
+    tables[n++] = &wdt_kernels_integer;
     tables[n++] = &wdt_kernels_scalar;
     return n;
 }

@@ -41,7 +41,7 @@ typedef struct wdt_kernels {
 void wdt_to_half(const float *x, ptrdiff_t n, uint16_t *half);
 double wdt_multiply_add_plainly(int64_t rounds, float *sink);
 
-extern const wdt_kernels wdt_kernels_scalar, wdt_kernels_portable;
+extern const wdt_kernels wdt_kernels_scalar, wdt_kernels_portable, wdt_kernels_integer;
 #ifndef WDT_SCALAR
 extern const wdt_kernels wdt_kernels_sse2, wdt_kernels_avx2, wdt_kernels_avx512, wdt_kernels_neon;
 #endif
