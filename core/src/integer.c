@@ -418,6 +418,42 @@ static void add_product(const float *x, const void *W, int half, int32_t n_in, i
     }
 }
 
+/* y [N] += W [N, n] x: rows of W lie n_in apart, and x has one exponent. Mantissas of x are below 2^(30 - drop), so that n
+ * of their products with weights' sum to less than 2^31. */
+INLINE void add_rows(const int32_t *x, int32_t E, const char *W, int half, int n, ptrdiff_t n_in, int32_t n_out, float *y)
+{
+    for (int32_t j = 0; j < n_out; j++, W += n_in * (ptrdiff_t)wdt_number_bytes(half)) {
+        const int32_t row = wdt_block_exponent(W, half, n);
+        int32_t sum = n / 2; /* each product is rounded down, by half on average */
+        for (int i = 0; i < n; i++) {
+            sum += wdt_multiply_high(x[i], wdt_block_mantissa(W, half, i, row));
+        }
+        y[j] += wdt_block_float(sum, E + row + 32 - 2 * WDT_BLOCK_BIAS);
+    }
+}
+
+static void add_transposed(const float *x, const void *W, int half, int32_t n_in, int32_t n_out, float *y)
+{
+    int32_t mantissas[INPUTS];
+    for (int32_t begin = 0; begin < n_in; begin += INPUTS) {
+        const int n = n_in - begin < INPUTS ? n_in - begin : INPUTS;
+        const int32_t E = wdt_block_exponent(x + begin, 0, n);
+        int32_t drop = 0;
+        while (n > 8 << drop) {
+            drop++;
+        }
+        for (int i = 0; i < n; i++) {
+            mantissas[i] = wdt_block_mantissa(x + begin, 0, i, E) >> drop;
+        }
+        const char *const from = (const char *)W + (ptrdiff_t)begin * (ptrdiff_t)wdt_number_bytes(half);
+        if (half) {
+            add_rows(mantissas, E + drop, from, 1, n, n_in, n_out, y);
+        } else {
+            add_rows(mantissas, E + drop, from, 0, n, n_in, n_out, y);
+        }
+    }
+}
+
 const wdt_kernels wdt_kernels_integer = {
     .name = "integer",
     .prepared_bytes = wdt_positions_prepared_bytes,
@@ -428,6 +464,7 @@ const wdt_kernels wdt_kernels_integer = {
     .backward = wdt_gradient,
     .attend = attend,
     .add_product = add_product,
+    .add_transposed = add_transposed,
     .to_half = wdt_to_half,
     .first_unusable = wdt_find_unusable,
     .multiply_add = wdt_multiply_add_plainly,
