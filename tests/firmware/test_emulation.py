@@ -200,6 +200,17 @@ def test_stack_heap_and_code_stay_within_what_a_node_has(costs: dict[tuple[str, 
         assert costs["window_classify", dtype].heap_bytes < 64 << 10
 
 
+def test_instructions_stay_within_their_budget(costs: dict[tuple[str, str], Row]) -> None:
+    """Counts, not times: they are the same on every machine."""
+    counts = {case: row.instructions for (case, dtype), row in costs.items() if dtype == "float32"}
+    most = {
+        "rv32imafc": {"attention_window": 8_000_000, "push": 90_000},
+        "rv32imc": {"push": 4_500_000},
+        "cortex-m4f": {},
+    }[costs["push", "float32"].target]
+    assert {case: counts[case] for case in most if counts[case] > most[case]} == {}
+
+
 # ------------------------------------------------------------------------------------------------------------ refusals
 
 
