@@ -22,11 +22,13 @@ typedef struct wdt_kernels {
     void (*attend)(const float *q, int heads, int D, const wdt_rows *token_rows, const wdt_candidates *tokens,
                    const wdt_rows *landmark_rows, const wdt_candidates *landmarks, float *out);
 
-    /* y [n_out] += x [n_in] W [n_in, n_out]; W is float32 or, with `half`, float16. */
-    void (*add_product)(const float *x, const void *W, int half, int32_t n_in, int32_t n_out, float *y);
+    /* y [n, n_out] = x [n, n_in] W [n_in, n_out], or y + that where `add` is 1. W is float32 or, with `half`, float16. y
+     * does not overlap x. */
+    void (*product)(const float *x, int32_t n, const void *W, int half, int32_t n_in, int32_t n_out, int add, float *y);
 
-    /* y [n_out] += W [n_out, n_in] x [n_in]: as add_product with the transpose of W. */
-    void (*add_transposed)(const float *x, const void *W, int half, int32_t n_in, int32_t n_out, float *y);
+    /* The same with the transpose of W [n_out, n_in]. */
+    void (*product_transposed)(const float *x, int32_t n, const void *W, int half, int32_t n_in, int32_t n_out, int add,
+                               float *y);
 
     /* half [n] = x [n], rounded to nearest even. */
     void (*to_half)(const float *x, ptrdiff_t n, uint16_t *half);

@@ -92,13 +92,11 @@ INLINE float larger(float a, float b)
     return a > b ? a : b; /* fmaxf would be a call */
 }
 
-/* scores [TILE, H] of as many rows, and the largest [H] so far */
-INLINE void score_tile(const void *const *rows, const float *q, float scale, ptrdiff_t D, int half, int H,
-                       float *largest, float *scores)
+/* sums [TILE, H] = rows [TILE, D] x q [H, D] */
+INLINE void multiply_tile(const void *const *rows, const float *q, ptrdiff_t D, int half, int H, float *sums)
 {
     const void *keys[TILE];
     const float *queries[MAX_HEADS];
-    float sums[TILE * MAX_HEADS];
     UNROLL
     for (int r = 0; r < TILE; r++) {
         keys[r] = rows[r];
@@ -118,6 +116,14 @@ INLINE void score_tile(const void *const *rows, const float *q, float scale, ptr
     for (; d < D; d++) {
         multiply_keys(keys, queries, half, H, 1, d, sums);
     }
+}
+
+/* scores [TILE, H] of as many rows, and the largest [H] so far */
+INLINE void score_tile(const void *const *rows, const float *q, float scale, ptrdiff_t D, int half, int H,
+                       float *largest, float *scores)
+{
+    float sums[TILE * MAX_HEADS];
+    multiply_tile(rows, q, D, half, H, sums);
     UNROLL
     for (int s = 0; s < TILE * H; s++) {
         scores[s] = sums[s] = sums[s] * scale;
@@ -343,87 +349,103 @@ static void attend(const float *q, int heads, int D, const wdt_rows *token_rows,
     attend_group(q, heads, D, token_rows, tokens, landmark_rows, landmarks, out, NULL);
 }
 
-/* Outputs j .. j + N - 1, in registers over all inputs. */
-INLINE void add_outputs(const float *x, const void *W, int half, ptrdiff_t n_in, ptrdiff_t n_out, ptrdiff_t j, int N,
-                        float *y)
+/* ------------------------------------------------------------------------------------------------------- products */
+
+/* Outputs j .. j + N - 1 of R rows of x, in registers over all inputs: a weight is loaded once for R of them. */
+INLINE void multiply_outputs(const float *x, const void *W, int half, ptrdiff_t n_in, ptrdiff_t n_out, ptrdiff_t j,
+                             int R, int N, int add, float *y)
 {
     float sums[OUTPUTS];
     UNROLL
-    for (int s = 0; s < N; s++) {
-        sums[s] = y[j + s];
+    for (int s = 0; s < R * N; s++) {
+        sums[s] = add ? y[s / N * n_out + j + s % N] : 0.0f;
     }
     for (ptrdiff_t i = 0; i < n_in; i++) {
         UNROLL
         for (int s = 0; s < N; s++) {
-            sums[s] = wdt_fma(x[i], number(W, half, i * n_out + j + s), sums[s]);
+            const float weight = number(W, half, i * n_out + j + s);
+            UNROLL
+            for (int r = 0; r < R; r++) {
+                sums[r * N + s] = wdt_fma(x[r * n_in + i], weight, sums[r * N + s]);
+            }
         }
     }
     UNROLL
-    for (int s = 0; s < N; s++) {
-        y[j + s] = sums[s];
+    for (int s = 0; s < R * N; s++) {
+        y[s / N * n_out + j + s % N] = sums[s];
     }
 }
 
-INLINE void add_all_outputs(const float *x, const void *W, int half, ptrdiff_t n_in, ptrdiff_t n_out, float *y)
+INLINE void multiply_rows(const float *x, const void *W, int half, ptrdiff_t n_in, ptrdiff_t n_out, int R, int add,
+                          float *y)
 {
     ptrdiff_t j = 0;
-    for (; j + OUTPUTS <= n_out; j += OUTPUTS) {
-        add_outputs(x, W, half, n_in, n_out, j, OUTPUTS, y);
+    for (; j + OUTPUTS / R <= n_out; j += OUTPUTS / R) {
+        multiply_outputs(x, W, half, n_in, n_out, j, R, OUTPUTS / R, add, y);
     }
-    for (; j + 4 <= n_out; j += 4) {
-        add_outputs(x, W, half, n_in, n_out, j, 4, y);
+    for (; R == 1 && j + TILE <= n_out; j += TILE) {
+        multiply_outputs(x, W, half, n_in, n_out, j, R, TILE, add, y);
     }
     for (; j < n_out; j++) {
-        add_outputs(x, W, half, n_in, n_out, j, 1, y);
+        multiply_outputs(x, W, half, n_in, n_out, j, R, 1, add, y);
     }
 }
 
-static void add_product(const float *x, const void *W, int half, int32_t n_in, int32_t n_out, float *y)
+INLINE void multiply(const float *x, int32_t n, const void *W, int half, ptrdiff_t n_in, ptrdiff_t n_out, int add,
+                     float *y)
+{
+    int32_t r = 0;
+    for (; r + TILE <= n; r += TILE) {
+        multiply_rows(x + r * n_in, W, half, n_in, n_out, TILE, add, y + r * n_out);
+    }
+    for (; r < n; r++) {
+        multiply_rows(x + r * n_in, W, half, n_in, n_out, 1, add, y + r * n_out);
+    }
+}
+
+static void product(const float *x, int32_t n, const void *W, int half, int32_t n_in, int32_t n_out, int add, float *y)
 {
     if (half) {
-        add_all_outputs(x, W, 1, n_in, n_out, y);
+        multiply(x, n, W, 1, n_in, n_out, add, y);
     } else {
-        add_all_outputs(x, W, 0, n_in, n_out, y);
+        multiply(x, n, W, 0, n_in, n_out, add, y);
     }
 }
 
-/* N outputs from row j of W [n_out, n_in] on. */
-INLINE void add_rows(const float *x, const void *W, int half, ptrdiff_t n_in, ptrdiff_t j, int N, float *y)
+/* H rows of x times the rows of W [n_out, n_in], a tile of them at a time; behind the last one, it again. */
+INLINE void multiply_transposed(const float *x, const void *W, int half, ptrdiff_t n_in, ptrdiff_t n_out, int H, int add,
+                                float *y)
 {
-    float sums[TILE];
-    UNROLL
-    for (int s = 0; s < N; s++) {
-        sums[s] = 0.0f;
-    }
-    for (ptrdiff_t i = 0; i < n_in; i++) {
-        UNROLL
-        for (int s = 0; s < N; s++) {
-            sums[s] = wdt_fma(x[i], number(W, half, (j + s) * n_in + i), sums[s]);
+    for (ptrdiff_t j = 0; j < n_out; j += TILE) {
+        const int R = n_out - j < TILE ? (int)(n_out - j) : TILE;
+        const void *rows[TILE];
+        float sums[TILE * MAX_HEADS];
+        for (int r = 0; r < TILE; r++) {
+            const ptrdiff_t row = j + (r < R ? r : R - 1);
+            rows[r] = (const char *)W + (size_t)(row * n_in) * wdt_number_bytes(half);
+        }
+        multiply_tile(rows, x, n_in, half, H, sums);
+        for (int r = 0; r < R; r++) {
+            for (int h = 0; h < H; h++) {
+                float *const at = y + h * n_out + j + r;
+                *at = add ? *at + sums[r * H + h] : sums[r * H + h];
+            }
         }
     }
-    UNROLL
-    for (int s = 0; s < N; s++) {
-        y[j + s] += sums[s];
-    }
 }
 
-INLINE void add_all_rows(const float *x, const void *W, int half, ptrdiff_t n_in, ptrdiff_t n_out, float *y)
+static void product_transposed(const float *x, int32_t n, const void *W, int half, int32_t n_in, int32_t n_out, int add,
+                               float *y)
 {
-    ptrdiff_t j = 0;
-    for (; j + TILE <= n_out; j += TILE) {
-        add_rows(x, W, half, n_in, j, TILE, y);
-    }
-    for (; j < n_out; j++) {
-        add_rows(x, W, half, n_in, j, 1, y);
-    }
-}
-
-static void add_transposed(const float *x, const void *W, int half, int32_t n_in, int32_t n_out, float *y)
-{
-    if (half) {
-        add_all_rows(x, W, 1, n_in, n_out, y);
-    } else {
-        add_all_rows(x, W, 0, n_in, n_out, y);
+    for (int32_t r = 0, H; r < n; r += H, x += H * n_in, y += H * n_out) {
+        H = n - r >= MAX_HEADS ? MAX_HEADS : 1;
+        if (H == 1) {
+            multiply_transposed(x, W, half, n_in, n_out, 1, add, y);
+        } else if (half) {
+            multiply_transposed(x, W, 1, n_in, n_out, MAX_HEADS, add, y);
+        } else {
+            multiply_transposed(x, W, 0, n_in, n_out, MAX_HEADS, add, y);
+        }
     }
 }
 
@@ -436,8 +458,8 @@ const wdt_kernels wdt_kernels_portable = {
     .backward_bytes = wdt_gradient_bytes,
     .backward = wdt_gradient,
     .attend = attend,
-    .add_product = add_product,
-    .add_transposed = add_transposed,
+    .product = product,
+    .product_transposed = product_transposed,
     .to_half = wdt_to_half,
     .first_unusable = wdt_find_unusable,
     .multiply_add = wdt_multiply_add_plainly,

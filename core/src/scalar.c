@@ -27,22 +27,30 @@ static void attend(const float *q, int heads, int D, const wdt_rows *token_rows,
     attend_group(q, heads, D, token_rows, tokens, landmark_rows, landmarks, out, NULL);
 }
 
-static void add_product(const float *x, const void *W, int half, int32_t n_in, int32_t n_out, float *y)
+/* y [n, n_out] (+)= x [n, n_in] times a matrix whose rows lie `row` apart and whose columns lie `column` apart. */
+static void multiply(const float *x, int32_t n, const void *W, int half, ptrdiff_t n_in, ptrdiff_t n_out, ptrdiff_t row,
+                     ptrdiff_t column, int add, float *y)
 {
-    for (ptrdiff_t i = 0; i < n_in; i++) {
+    for (int32_t r = 0; r < n; r++, x += n_in, y += n_out) {
         for (ptrdiff_t j = 0; j < n_out; j++) {
-            y[j] += x[i] * wdt_number_at(W, half, i * n_out + j);
+            float sum = add ? y[j] : 0.0f;
+            for (ptrdiff_t i = 0; i < n_in; i++) {
+                sum += x[i] * wdt_number_at(W, half, i * row + j * column);
+            }
+            y[j] = sum;
         }
     }
 }
 
-static void add_transposed(const float *x, const void *W, int half, int32_t n_in, int32_t n_out, float *y)
+static void product(const float *x, int32_t n, const void *W, int half, int32_t n_in, int32_t n_out, int add, float *y)
 {
-    for (ptrdiff_t j = 0; j < n_out; j++) {
-        for (ptrdiff_t i = 0; i < n_in; i++) {
-            y[j] += x[i] * wdt_number_at(W, half, j * n_in + i);
-        }
-    }
+    multiply(x, n, W, half, n_in, n_out, n_out, 1, add, y);
+}
+
+static void product_transposed(const float *x, int32_t n, const void *W, int half, int32_t n_in, int32_t n_out, int add,
+                               float *y)
+{
+    multiply(x, n, W, half, n_in, n_out, 1, n_in, add, y);
 }
 
 void wdt_to_half(const float *x, ptrdiff_t n, uint16_t *half)
@@ -77,8 +85,8 @@ const wdt_kernels wdt_kernels_scalar = {
     .backward_bytes = wdt_gradient_bytes,
     .backward = wdt_gradient,
     .attend = attend,
-    .add_product = add_product,
-    .add_transposed = add_transposed,
+    .product = product,
+    .product_transposed = product_transposed,
     .to_half = wdt_to_half,
     .first_unusable = wdt_find_unusable,
     .multiply_add = wdt_multiply_add_plainly,

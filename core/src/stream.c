@@ -20,10 +20,10 @@ static const void *skip(const void *weights, int half, ptrdiff_t count)
 /* y [n_out] = x [n_in] W [n_in, n_out] + bias [n_out], which may be NULL */
 static void affine(const float *x, const void *W, const void *bias, int half, int32_t n_in, int32_t n_out, float *y)
 {
-    for (int32_t j = 0; j < n_out; j++) {
-        y[j] = bias ? wdt_number_at(bias, half, j) : 0.0f;
+    for (int32_t j = 0; bias && j < n_out; j++) {
+        y[j] = wdt_number_at(bias, half, j);
     }
-    wdt_kernels_in_use()->add_product(x, W, half, n_in, n_out, y);
+    wdt_kernels_in_use()->product(x, 1, W, half, n_in, n_out, bias != NULL, y);
 }
 
 /* y [n] = x [n], or x / sqrt(mean(x^2) + eps): RMSNorm without gain (Zhang and Sennrich 2019). */
@@ -182,22 +182,19 @@ static wdt_status attend_keys(const wdt_model *model, wdt_cache *cache, const at
 /* The same with x itself in the cache, for all heads have one Wk and one Wv, and both are linear:
  *   q . (x Wk) = (Wk q) . x        sum of w (x Wv) = (sum of w x) Wv
  * A step divides scores by sqrt(d), which is sqrt(D) by rights. */
-static wdt_status attend_inputs(const wdt_model *model, wdt_cache *cache, const attention_weights *W, float *q,
-                                const float *x, float *out)
+static wdt_status attend_inputs(const wdt_model *model, wdt_cache *cache, const attention_weights *W,
+                                const float *q, const float *x, float *out)
 {
     const int32_t d = model->width, D = model->head.head_dim, heads = model->head.q_heads;
     const float scale = sqrtf((float)d / (float)D);
     float *const on_inputs = out + heads * D, *const sums = on_inputs + heads * d; /* [Hq, d] each */
-    memset(on_inputs, 0, (size_t)heads * (size_t)d * sizeof *on_inputs);
-    for (int32_t h = 0; h < heads; h++) {
-        for (int32_t c = 0; c < D; c++) {
-            q[h * D + c] *= scale;
-        }
-        wdt_kernels_in_use()->add_transposed(q + h * D, W->Wk, model->half, D, d, on_inputs + h * d);
+    wdt_kernels_in_use()->product_transposed(q, heads, W->Wk, model->half, D, d, 0, on_inputs);
+    for (int32_t c = 0; c < heads * d; c++) {
+        on_inputs[c] *= scale;
     }
     const wdt_status status = wdt_step(&model->cached, cache, on_inputs, x, x, sums);
-    for (int32_t h = 0; status == WDT_OK && h < heads; h++) {
-        affine(sums + h * d, W->Wv, NULL, model->half, d, D, out + h * D);
+    if (status == WDT_OK) {
+        wdt_kernels_in_use()->product(sums, heads, W->Wv, model->half, d, D, 0, out);
     }
     return status;
 }
@@ -219,7 +216,7 @@ static wdt_status attend(const wdt_stream *stream, int32_t layer)
     const wdt_status status = model->absorbed ? attend_inputs(model, cache, &W, q, x, out)
                                               : attend_keys(model, cache, &W, q, x, out);
     if (status == WDT_OK) {
-        wdt_kernels_in_use()->add_product(out, W.Wo, model->half, dq, d, stream->hidden);
+        wdt_kernels_in_use()->product(out, 1, W.Wo, model->half, dq, d, 1, stream->hidden);
     }
     return status == WDT_OK && !is_usable(stream) ? WDT_E_NON_FINITE : status;
 }
@@ -239,7 +236,7 @@ static void feed_forward(const wdt_stream *stream, int32_t layer)
     for (int32_t c = 0; c < hidden; c++) {
         inner[c] = model->activation == WDT_ACT_SILU ? inner[c] / (1.0f + expf(-inner[c])) : fmaxf(inner[c], 0.0f);
     }
-    wdt_kernels_in_use()->add_product(inner, W2, model->half, hidden, d, stream->hidden);
+    wdt_kernels_in_use()->product(inner, 1, W2, model->half, hidden, d, 1, stream->hidden);
 }
 
 /* From frame to the last layer's h; on a refusal the caches of the first layers have one token too many. */
