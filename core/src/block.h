@@ -16,25 +16,40 @@
 #define WDT_BLOCK_LOWEST 31  /* so that a float's zero exponent is always shifted out */
 #define WDT_HALF_TO_FLOAT_EXPONENT 112 /* 127 - 15 */
 
-/* The upper half of the product, rounded down: one instruction where there is one. */
+/* The upper half of the product, rounded down. By name on RISC-V, where GCC 12 makes five instructions of it when a
+ * factor is used more than once. */
 static inline int32_t wdt_multiply_high(int32_t a, int32_t b)
 {
+#if defined(__riscv_mul) && __riscv_xlen == 32
+    int32_t high;
+    __asm__("mulh %0, %1, %2" : "=r"(high) : "r"(a), "r"(b));
+    return high;
+#else
     return (int32_t)((int64_t)a * b >> 32);
+#endif
 }
+
+#if defined(__GNUC__)
+#define WDT_BLOCK_UNROLL _Pragma("GCC unroll 8")
+#else
+#define WDT_BLOCK_UNROLL
+#endif
 
 /* E of a row of n numbers. */
 static inline int32_t wdt_block_exponent(const void *row, int half, ptrdiff_t n)
 {
     uint32_t most = 0; /* of the numbers' bits without the sign: they are in the numbers' order */
     if (half) {
-        for (const uint16_t *at = row, *const end = at + n; at != end; at++) {
-            const uint32_t bits = *at & 0x7FFFu;
+        WDT_BLOCK_UNROLL
+        for (ptrdiff_t d = 0; d < n; d++) {
+            const uint32_t bits = ((const uint16_t *)row)[d] & 0x7FFFu;
             most = bits > most ? bits : most;
         }
         return (most < 0x0400u ? 1 : (int32_t)(most >> 10)) + WDT_HALF_TO_FLOAT_EXPONENT;
     }
-    for (const float *at = row, *const end = at + n; at != end; at++) {
-        const uint32_t bits = wdt_float_bits(*at) << 1;
+    WDT_BLOCK_UNROLL
+    for (ptrdiff_t d = 0; d < n; d++) {
+        const uint32_t bits = wdt_float_bits(((const float *)row)[d]) << 1;
         most = bits > most ? bits : most;
     }
     const int32_t exponent = (int32_t)(most >> 24);
@@ -100,10 +115,11 @@ static inline int32_t wdt_power_of_two(uint32_t distance, int32_t *drop)
     return (int32_t)(p >> 2);
 }
 
-/* Brings n factors m * 2^e, `stride` apart, to one exponent, which is returned, such that the sum of |m| is at most 2^32
- * and each fits: multiplied by mantissas below 2^30, their sum >> 32 is then within +-2^30. |m| <= 2^30, n <= 64.
+/* Brings n factors m * 2^e, `stride` apart, to one exponent, which is returned; aligned, which may be m, receives them.
+ * The sum of their |m| is at most 2^32, so that multiplied by mantissas below 2^30 and >> 32, it is within +-2^30.
+ * |m| <= 2^30, n <= 64.
  * The error of a factor is below one in the last place, that is at most 2^-29 of the sum or 2^-31 of the largest. */
-static inline int32_t wdt_block_align(int32_t *m, const int16_t *e, int n, int stride)
+static inline int32_t wdt_block_align(const int32_t *m, const int16_t *e, int n, int stride, int32_t *aligned)
 {
     int32_t most = INT16_MIN; /* where every factor is 0 */
     uint32_t sum = 0;
@@ -120,7 +136,7 @@ static inline int32_t wdt_block_align(int32_t *m, const int16_t *e, int n, int s
     }
     for (int c = 0, at = 0; c < n; c++, at += stride) {
         const uint32_t shift = (uint32_t)(most - e[at] + more);
-        m[at] = m[at] && shift < 32 ? m[at] >> shift : 0;
+        aligned[at] = m[at] && shift < 32 ? m[at] >> shift : 0;
     }
     return most + more;
 }

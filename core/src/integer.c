@@ -14,7 +14,7 @@
  *   weight   2^-28 relative, by the power of two
  *   out      2^-29 of the sum of weights times each row's largest number, for each row; float rounding where there is
  *            more than one chunk
- *   product  2^-29 of the sum over inputs of |x| times the largest of the row's 8 weights there, for each input
+ *   product  2^-29 of the sum over a block of inputs of |x| times its row's largest weight, for each input
  * All are of a row's largest number: of numbers in one row that differ by more than 2^30, the small ones are lost. Rows
  * do not disturb each other. A score has no limit: the scale of scores follows the largest exponents. */
 #include <math.h>
@@ -77,7 +77,7 @@ static void load_queries(const position *at, ptrdiff_t d, ptrdiff_t n, const int
     }
 }
 
-/* score [H] += segments of the queries and of a key, each shifted to its head's scale. */
+/* score [H] += a segment of the queries times one of a key, shifted to its head's scale; = where d is 0. */
 INLINE void add_score(const void *key, int half, ptrdiff_t d, ptrdiff_t n, int32_t E, int H, const int32_t *queries,
                       const int32_t *shifts, int32_t *score)
 {
@@ -96,7 +96,8 @@ INLINE void add_score(const void *key, int half, ptrdiff_t d, ptrdiff_t n, int32
     UNROLL
     for (int h = 0; h < H; h++) {
         const uint32_t shift = (uint32_t)(shifts[h] - E);
-        score[h] += shift == 0 ? sums[h] : shift < 32 ? (sums[h] + (int32_t)(1u << (shift - 1))) >> shift : 0;
+        const int32_t sum = shift == 0 ? sums[h] : shift < 32 ? (sums[h] + (int32_t)(1u << (shift - 1))) >> shift : 0;
+        score[h] = d == 0 ? sum : score[h] + sum;
     }
 }
 
@@ -133,9 +134,6 @@ static void score(position *at)
         exponents[h] = wdt_block_exponent(at->q + h * at->D, 0, at->D);
     }
     choose_scales(at, exponents, shifts);
-    for (int s = 0; s < chunk->n * H; s++) {
-        chunk->weights[s] = 0;
-    }
     for (ptrdiff_t d = 0; d < at->D; d += SEGMENT) {
         const ptrdiff_t n = at->D - d < SEGMENT ? at->D - d : SEGMENT;
         load_queries(at, d, n, exponents, queries);
@@ -251,8 +249,8 @@ static void add(position *at)
             chunk->exponents[c * H + h] = (int16_t)(chunk->exponents[c * H + h] + chunk->value_exponents[c]);
         }
         /* 32 bits were shifted out of the products of weights, with 29 bits behind the point, and values. */
-        exponents[h] =
-            wdt_block_align(chunk->weights + h, chunk->exponents + h, chunk->n, H) + 32 - 29 - WDT_BLOCK_BIAS;
+        int32_t *const weights = chunk->weights + h;
+        exponents[h] = wdt_block_align(weights, chunk->exponents + h, chunk->n, H, weights) + 32 - 29 - WDT_BLOCK_BIAS;
     }
     if (H == 4) {
         add_all_dimensions(at, exponents, 4);
@@ -358,62 +356,68 @@ static void attend(const float *q, int heads, int D, const wdt_rows *token_rows,
 
 /* ----------------------------------------------------------------------------------------------------- products */
 
-/* y [N] += the sum over n_in <= INPUTS inputs of x times N weights of each row, rows being n_out apart from W on.
- * mantissas [n_in], exponents [n_in]: of x, each number with its own. */
-INLINE void add_outputs(const int32_t *mantissas, const int16_t *exponents, const void *W, int half, int n_in,
-                        ptrdiff_t n_out, int N, float *y)
+/* A block of inputs, with what the product needs of their rows of weights. */
+typedef struct inputs {
+    int n;
+    int32_t factors[INPUTS];   /* x, with the rows' exponents folded in */
+    int32_t exponent;          /* of the sums */
+    int16_t exponents[INPUTS]; /* of the rows */
+} inputs;
+
+/* x [n] and the rows [n, n_out] of W. */
+static void load_inputs(const float *x, const char *W, int half, int n, ptrdiff_t n_out, inputs *block)
 {
     const ptrdiff_t stride = n_out * (ptrdiff_t)wdt_number_bytes(half);
-    int32_t factors[INPUTS], sums[OUTPUTS] = {0};
-    int16_t rows[INPUTS], folded[INPUTS];
-    const char *row = W;
-    for (int i = 0; i < n_in; i++, row += stride) {
-        rows[i] = (int16_t)wdt_block_exponent(row, half, N);
-        folded[i] = (int16_t)(exponents[i] + rows[i]);
-        factors[i] = mantissas[i];
+    int16_t folded[INPUTS];
+    block->n = n;
+    for (int i = 0; i < n; i++) { /* each x has its own exponent: it is a row of one number */
+        const int32_t E = wdt_block_exponent(x + i, 0, 1), row = wdt_block_exponent(W + i * stride, half, n_out);
+        block->factors[i] = wdt_block_mantissa(x, 0, i, E);
+        block->exponents[i] = (int16_t)row;
+        folded[i] = (int16_t)(E + row);
     }
-    const int32_t exponent = wdt_block_align(factors, folded, n_in, 1) + 32 - 2 * WDT_BLOCK_BIAS;
-    row = W;
-    for (int i = 0; i < n_in; i++, row += stride) {
+    block->exponent = wdt_block_align(block->factors, folded, n, 1, block->factors) + 32 - 2 * WDT_BLOCK_BIAS;
+}
+
+/* y [N] += the sum over the block of factors times N weights of each row, from W on. */
+INLINE void add_outputs(const inputs *block, const char *W, int half, ptrdiff_t n_out, int N, float *y)
+{
+    const ptrdiff_t stride = n_out * (ptrdiff_t)wdt_number_bytes(half);
+    int32_t sums[OUTPUTS] = {0};
+    for (int i = 0; i < block->n; i++, W += stride) {
         UNROLL
         for (int j = 0; j < N; j++) {
-            sums[j] += wdt_multiply_high(factors[i], wdt_block_mantissa(row, half, j, rows[i]));
+            sums[j] += wdt_multiply_high(block->factors[i], wdt_block_mantissa(W, half, j, block->exponents[i]));
         }
     }
     for (int j = 0; j < N; j++) {
-        y[j] += wdt_block_float(sums[j], exponent);
+        y[j] += wdt_block_float(sums[j], block->exponent);
     }
 }
 
-INLINE void add_all_outputs(const int32_t *mantissas, const int16_t *exponents, const char *W, int half, int n_in,
-                            ptrdiff_t n_out, float *y)
+INLINE void add_all_outputs(const inputs *block, const char *W, int half, ptrdiff_t n_out, float *y)
 {
     const ptrdiff_t bytes = (ptrdiff_t)wdt_number_bytes(half);
     ptrdiff_t j = 0;
     for (; j + OUTPUTS <= n_out; j += OUTPUTS) {
-        add_outputs(mantissas, exponents, W + j * bytes, half, n_in, n_out, OUTPUTS, y + j);
+        add_outputs(block, W + j * bytes, half, n_out, OUTPUTS, y + j);
     }
     for (; j < n_out; j++) {
-        add_outputs(mantissas, exponents, W + j * bytes, half, n_in, n_out, 1, y + j);
+        add_outputs(block, W + j * bytes, half, n_out, 1, y + j);
     }
 }
 
 static void add_product(const float *x, const void *W, int half, int32_t n_in, int32_t n_out, float *y)
 {
-    const ptrdiff_t bytes = (ptrdiff_t)wdt_number_bytes(half);
-    int32_t mantissas[INPUTS];
-    int16_t exponents[INPUTS];
+    inputs block;
     for (int32_t begin = 0; begin < n_in; begin += INPUTS) {
         const int n = n_in - begin < INPUTS ? n_in - begin : INPUTS;
-        for (int i = 0; i < n; i++) {
-            exponents[i] = (int16_t)wdt_block_exponent(x + begin + i, 0, 1);
-            mantissas[i] = wdt_block_mantissa(x + begin, 0, i, exponents[i]);
-        }
-        const char *const from = (const char *)W + (ptrdiff_t)begin * n_out * bytes;
+        const char *const from = (const char *)W + (ptrdiff_t)begin * n_out * (ptrdiff_t)wdt_number_bytes(half);
+        load_inputs(x + begin, from, half, n, n_out, &block);
         if (half) {
-            add_all_outputs(mantissas, exponents, from, 1, n, n_out, y);
+            add_all_outputs(&block, from, 1, n_out, y);
         } else {
-            add_all_outputs(mantissas, exponents, from, 0, n, n_out, y);
+            add_all_outputs(&block, from, 0, n_out, y);
         }
     }
 }
