@@ -112,7 +112,7 @@ static inline int32_t wdt_power_of_two(uint32_t distance, int32_t *drop)
         p = coefficients[k] + (uint32_t)((uint64_t)p * y >> 32);
     }
     *drop = (int32_t)((distance + 0xFFFFFFu) >> 24);
-    return (int32_t)(p >> 2);
+    return (int32_t)((p + 2) >> 2);
 }
 
 /* Brings n factors m * 2^e, `stride` apart, to one exponent, which is returned; aligned, which may be m, receives them.

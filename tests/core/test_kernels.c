@@ -1,8 +1,12 @@
 /* Every instruction set against the scalar kernels, on memory of exactly the stated sizes: the window pass and its
- * gradient, and that the cut into shares changes no bit. */
+ * gradient, that the cut into shares changes no bit; one position's rows of every dtype and scale; products. And the
+ * exponentials of the sets without vectors. */
 #include <math.h>
 #include <string.h>
 
+#include "block.h"
+#include "exponential.h"
+#include "kernels.h"
 #include "random.h"
 #include "wdt_kernels.h"
 
@@ -134,16 +138,290 @@ static void an_empty_share_touches_nothing(void)
     CHECK(room > (size_t)WDT_MAX_EXTENT || room == 0); /* a set without vectors needs none */
 }
 
+/* ------------------------------------------------------------------------------------------- one position's rows */
+
+enum { MOST_ROWS = 120 };
+
+/* Rows and candidates of one call: tokens in an interval and single, and landmarks. */
+typedef struct position {
+    int heads, D;
+    ptrdiff_t n_tokens, n_landmarks;
+    float *q, *key, *value, *landmark_key, *landmark_value; /* as float32 */
+    uint16_t *half_key, *half_value;
+    wdt_rows tokens, landmarks;
+    wdt_candidates of_tokens, of_landmarks;
+} position;
+
+/* x [n] in float16; x becomes what that says. */
+static uint16_t *to_half(float *x, size_t n)
+{
+    uint16_t *const half = malloc(n ? n * sizeof *half : 1);
+    CHECK(half != NULL);
+    wdt_to_half(x, (ptrdiff_t)n, half);
+    for (size_t j = 0; j < n; j++) {
+        x[j] = wdt_half_to_float(half[j]);
+    }
+    return half;
+}
+
+static wdt_candidates random_candidates(ptrdiff_t n)
+{
+    wdt_candidates candidates = {.begin = 0, .end = n};
+    for (int s = 0; s < 5 && n > 1 && draw(2); s++) {
+        candidates.singles[candidates.n_singles++] = --candidates.end;
+        n--;
+    }
+    return candidates;
+}
+
+static position random_position(int heads, int D, ptrdiff_t n_tokens, int half)
+{
+    position at = {.heads = heads, .D = D, .n_tokens = n_tokens, .n_landmarks = (ptrdiff_t)draw(9)};
+    const size_t tokens = (size_t)(n_tokens * D), landmarks = (size_t)(at.n_landmarks * D);
+    at.q = random_floats((size_t)(heads * D));
+    at.key = random_floats(tokens), at.value = random_floats(tokens);
+    at.landmark_key = random_floats(landmarks), at.landmark_value = random_floats(landmarks);
+    at.half_key = to_half(at.key, tokens), at.half_value = to_half(at.value, tokens);
+    at.tokens = half ? (wdt_rows){at.half_key, at.half_value, D, 1} : (wdt_rows){at.key, at.value, D, 0};
+    at.landmarks = (wdt_rows){at.landmark_key, at.landmark_value, D, 0};
+    at.of_tokens = random_candidates(n_tokens);
+    at.of_landmarks = random_candidates(at.n_landmarks);
+    return at;
+}
+
+static void free_position(position at)
+{
+    free(at.q), free(at.key), free(at.value), free(at.landmark_key), free(at.landmark_value);
+    free(at.half_key), free(at.half_value);
+}
+
+/* Adds a row's part to out [D], and weight times its largest value to reach; returns its weight. */
+static double add_exactly(const position *at, const float *q, const float *key, const float *value, double *out,
+                          double *reach)
+{
+    double score = 0.0, most = 0.0;
+    for (int d = 0; d < at->D; d++) {
+        score += (double)q[d] * (double)key[d];
+        most = fmax(most, fabs((double)value[d]));
+    }
+    const double weight = exp(score / sqrt((double)at->D));
+    for (int d = 0; d < at->D; d++) {
+        out[d] += weight * (double)value[d];
+    }
+    *reach += weight * most;
+    return weight;
+}
+
+/* The set in use against float64: the error is within `tolerance` of the weighted sum of rows' largest values. */
+static void check_position(const position *at, const float *values, float tolerance)
+{
+    float *const out = random_floats((size_t)(at->heads * at->D));
+    wdt_kernels_in_use()->attend(at->q, at->heads, at->D, &at->tokens, &at->of_tokens, &at->landmarks,
+                                 &at->of_landmarks, out);
+    for (int h = 0; h < at->heads; h++) {
+        const float *const q = at->q + h * at->D;
+        double exact[128] = {0}, reach = 0.0, total = 0.0;
+        for (ptrdiff_t j = 0; j < at->n_tokens; j++) {
+            total += add_exactly(at, q, at->key + j * at->D, values + j * at->D, exact, &reach);
+        }
+        for (ptrdiff_t j = 0; j < at->n_landmarks; j++) {
+            total += add_exactly(at, q, at->landmark_key + j * at->D, at->landmark_value + j * at->D, exact, &reach);
+        }
+        for (int d = 0; d < at->D; d++) {
+            CHECK(fabs((double)out[h * at->D + d] - exact[d] / total) <= (double)tolerance * reach / total + 1e-36);
+        }
+    }
+    free(out);
+}
+
+static void rows_of_every_kind_are_attended(void)
+{
+    static const int groups[] = {1, 2, 3, 4, 5, 8};
+    for (int round = 0; round < 240; round++) {
+        const ptrdiff_t n = round % 2 ? 1 + (ptrdiff_t)draw(MOST_ROWS) : 40 + (ptrdiff_t)draw(12); /* around a chunk */
+        position at = random_position(groups[round % 6], 1 + (int)draw(70), n, round / 6 % 2);
+        check_position(&at, at.value, 1e-6f);
+        if (draw(2)) { /* one array that is both keys and values */
+            at.tokens.values = at.tokens.keys;
+            check_position(&at, at.key, 1e-6f);
+        }
+        free_position(at);
+    }
+}
+
+/* Values of 2^-40 to 2^39, row by row: a large row of little weight does not take from a small one of large weight. */
+static void rows_of_different_scale_do_not_disturb_each_other(void)
+{
+    for (int round = 0; round < 60; round++) {
+        position at = random_position(1 + (int)draw(5), 1 + (int)draw(40), 1 + (ptrdiff_t)draw(60), 0);
+        for (size_t j = 0; j < (size_t)(at.heads * at.D); j++) {
+            at.q[j] *= 8.0f;
+        }
+        for (ptrdiff_t j = 0; j < at.n_tokens; j++) {
+            const int power = (int)draw(80) - 40;
+            for (int d = 0; d < at.D; d++) {
+                at.value[j * at.D + d] = ldexpf(at.value[j * at.D + d], power);
+            }
+        }
+        check_position(&at, at.value, 4e-6f); /* scores of up to 8 sqrt(D) = 50 have an ulp of 3.8e-6 */
+        free_position(at);
+    }
+}
+
+/* Scores of up to 10^24 D, the largest that there are, and of down to 0: the largest one alone counts, or all the same. */
+static void scores_of_any_size_are_told_apart(void)
+{
+    for (int power = -140; power <= 39; power++) {
+        position at = random_position(3, 1 + (int)draw(40), 60, 0);
+        const ptrdiff_t best = (ptrdiff_t)draw(60);
+        at.of_tokens = (wdt_candidates){.begin = 0, .end = 60};
+        at.of_landmarks = (wdt_candidates){.begin = 0, .end = 0};
+        for (int d = 0; d < at.D; d++) {
+            for (int h = 0; h < 3; h++) {
+                at.q[h * at.D + d] = ldexpf(1.0f, power);
+            }
+            for (ptrdiff_t j = 0; j < 60; j++) {
+                at.key[j * at.D + d] = ldexpf(j == best ? 1.0f : 0.5f, power);
+            }
+        }
+        float *const out = random_floats((size_t)(3 * at.D));
+        wdt_kernels_in_use()->attend(at.q, 3, at.D, &at.tokens, &at.of_tokens, &at.landmarks, &at.of_landmarks, out);
+        for (int d = 0; d < at.D; d++) {
+            float mean = 0.0f;
+            for (ptrdiff_t j = 0; j < 60; j++) {
+                mean += at.value[j * at.D + d] / 60.0f;
+            }
+            CHECK(isfinite(out[d]));
+            CHECK(power < 4 || fabsf(out[d] - at.value[best * at.D + d]) <= 1e-6f);
+            CHECK(power > -14 || fabsf(out[d] - mean) <= 1e-6f);
+        }
+        free(out);
+        free_position(at);
+    }
+}
+
+/* ------------------------------------------------------------------------------------------------------ products */
+
+/* Inputs and weights of magnitude 2^-scale to 2^scale. A float32 sum's error is n_in + 1 roundings of what has been
+ * summed; the integer kernels' is far below that, but of the row's largest weight. */
+static void check_product(int32_t n_in, int32_t n_out, int half, int scale)
+{
+    const size_t size = (size_t)n_in * (size_t)n_out;
+    float *const x = random_floats((size_t)n_in), *const W = random_floats(size), *const y = random_floats((size_t)n_out);
+    for (int32_t i = 0; i < n_in; i++) {
+        const int power = (int)draw((uint32_t)(2 * scale + 1)) - scale;
+        x[i] = ldexpf(x[i], power);
+        for (int32_t j = 0; j < n_out; j++) {
+            W[i * n_out + j] = draw(20) ? ldexpf(W[i * n_out + j], half ? 0 : -power) : 0.0f;
+        }
+    }
+    uint16_t *const half_W = to_half(W, half ? size : 0);
+    float *const before = malloc((size_t)n_out * sizeof *before);
+    CHECK(before != NULL);
+    memcpy(before, y, (size_t)n_out * sizeof *before);
+    wdt_kernels_in_use()->add_product(x, half ? (void *)half_W : (void *)W, half, n_in, n_out, y);
+    double reach = 0.0;
+    for (int32_t i = 0; i < n_in; i++) {
+        reach += fabs((double)x[i]) * (double)largest(W + i * n_out, (size_t)n_out);
+    }
+    for (int32_t j = 0; j < n_out; j++) {
+        double exact = (double)before[j];
+        for (int32_t i = 0; i < n_in; i++) {
+            exact += (double)x[i] * (double)W[i * n_out + j];
+        }
+        CHECK(fabs((double)y[j] - exact) <= ldexp((double)n_in + 1.0, -24) * (reach + fabs((double)before[j])));
+    }
+    free(x), free(W), free(y), free(half_W), free(before);
+}
+
+static void products_of_any_size_are_right(void)
+{
+    for (int round = 0; round < 200; round++) {
+        check_product(1 + (int32_t)draw(150), 1 + (int32_t)draw(50), round % 2, (int)draw(3) * 20);
+    }
+    check_product(64, 16, 0, 0), check_product(65, 17, 0, 0), check_product(128, 8, 1, 0);
+    float y[3] = {1.0f, -2.0f, 3.0f}; /* the largest that a model's product can be, and the smallest */
+    const float x[2] = {WDT_MAX_VALUE, -1e-44f}, W[6] = {1e6f, -1e6f, 1e-44f, 1e6f, 0.0f, 1e-30f};
+    wdt_kernels_in_use()->add_product(x, W, 0, 2, 3, y);
+    CHECK(fabsf(y[0] / 1e18f - 1.0f) < 1e-6f && fabsf(y[1] / -1e18f - 1.0f) < 1e-6f && fabsf(y[2] - 3.0f) < 1e10f);
+    const float zeros[2] = {0.0f, -0.0f};
+    float kept[3] = {1.0f, -2.0f, 3.0f};
+    wdt_kernels_in_use()->add_product(zeros, W, 0, 2, 3, kept);
+    CHECK(kept[0] == 1.0f && kept[1] == -2.0f && kept[2] == 3.0f);
+}
+
+/* -------------------------------------------------------------------------------------------------- exponentials */
+
+/* Every 997th float of the range; wdt_exp's comment has the figures of all of them. */
+static void exp_is_close(void)
+{
+    const double most = WDT_HAS_FMA ? 0.9 : 1.2; /* ulp */
+    const float ends[] = {WDT_EXP_HIGHEST, WDT_EXP_LOWEST};
+    for (int end = 0; end < 2; end++) {
+        const uint32_t last = wdt_float_bits(ends[end]);
+        for (uint32_t bits = last & 0x80000000u; bits <= last; bits += 997) {
+            int exponent;
+            const double exact = exp((double)wdt_bits_float(bits));
+            frexp(exact, &exponent);
+            CHECK(fabs((double)wdt_exp(wdt_bits_float(bits)) - exact) <= most * ldexp(1.0, exponent - 24));
+        }
+    }
+    CHECK(wdt_exp(0.0f) == 1.0f && wdt_exp(-0.0f) == 1.0f);
+    CHECK(wdt_exp(-INFINITY) == 0.0f && wdt_exp(nextafterf(WDT_EXP_LOWEST, -INFINITY)) == 0.0f);
+}
+
+static void powers_of_two_are_close(void)
+{
+    int32_t drop;
+    for (uint32_t distance = 0; distance < 64u << 24; distance += 499) {
+        const int32_t m = wdt_power_of_two(distance, &drop);
+        const double exact = exp2(-(double)distance / 0x1p24);
+        CHECK(m >= 1 << 29 && m <= 1 << 30);
+        CHECK(fabs(ldexp((double)m, -29 - drop) / exact - 1.0) <= 0x1p-28);
+    }
+    CHECK(wdt_power_of_two(0, &drop) == 1 << 29 && drop == 0);
+    CHECK(wdt_power_of_two(5u << 24, &drop) == 1 << 29 && drop == 5);
+    CHECK(wdt_power_of_two(64u << 24, &drop) == 0 && wdt_power_of_two(UINT32_MAX, &drop) == 0);
+}
+
+/* Every half, and floats of every exponent, alone in a row and beside a larger number. */
+static void mantissas_are_cut_towards_zero(void)
+{
+    for (uint32_t n = 0; n < 200000; n++) {
+        const int half = n < 0x10000;
+        const uint32_t bits = n * 2654435761u;
+        const uint16_t halves[2] = {(uint16_t)n, (uint16_t)draw(0x7C00)};
+        const float floats[2] = {wdt_bits_float(bits), wdt_bits_float(draw(0x7F800000))};
+        const void *const row = half ? (const void *)halves : (const void *)floats;
+        if ((half ? n & 0x7C00u : bits >> 13 & 0x3FC00u) == (half ? 0x7C00u : 0x3FC00u)) {
+            continue; /* infinity, NaN */
+        }
+        for (ptrdiff_t numbers = 1; numbers <= 2; numbers++) {
+            const int32_t E = wdt_block_exponent(row, half, numbers), m = wdt_block_mantissa(row, half, 0, E);
+            const double x = (double)wdt_number_at(row, half, 0), unit = ldexp(1.0, E - WDT_BLOCK_BIAS);
+            CHECK(abs(m) < 1 << 30);
+            CHECK(fabs(x) < 0x1p-126 ? fabs(m * unit) <= fabs(x) : m == (int32_t)(x / unit));
+        }
+    }
+}
+
 int main(void)
 {
     const char *names[WDT_MAX_INSTRUCTION_SETS];
     float sink;
+    exp_is_close();
+    powers_of_two_are_close();
+    mantissas_are_cut_towards_zero();
     for (int set = wdt_instruction_sets(names) - 1; set >= 0; set--) {
         for (int round = 0; round < 120; round++) {
             equals_scalar(names[set]);
             huge_scores_have_a_bounded_gradient();
         }
         an_empty_share_touches_nothing();
+        rows_of_every_kind_are_attended();
+        rows_of_different_scale_do_not_disturb_each_other();
+        scores_of_any_size_are_told_apart();
+        products_of_any_size_are_right();
         CHECK(wdt_multiply_add(10, &sink) > 0 && isfinite(sink));
     }
     return 0;
