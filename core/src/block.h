@@ -115,7 +115,7 @@ static inline int32_t wdt_power_of_two(uint32_t distance, int32_t *drop)
     return (int32_t)((p + 2) >> 2);
 }
 
-/* Brings n factors m * 2^e, `stride` apart, to one exponent, which is returned; aligned, which may be m, receives them.
+/* Brings n factors m * 2^e, m and e `stride` apart, to one exponent, which is returned; aligned, which may be m, receives them.
  * The sum of their |m| is at most 2^32, so that multiplied by mantissas below 2^30 and >> 32, it is within +-2^30.
  * |m| <= 2^30, n <= 64.
  * The error of a factor is below one in the last place, that is at most 2^-29 of the sum or 2^-31 of the largest. */

@@ -356,105 +356,156 @@ static void attend(const float *q, int heads, int D, const wdt_rows *token_rows,
 
 /* ----------------------------------------------------------------------------------------------------- products */
 
-/* A block of inputs, with what the product needs of their rows of weights. */
+/* A block of inputs of up to MAX_HEADS rows of x, with what the product needs of their rows of weights. */
 typedef struct inputs {
     int n;
-    int32_t factors[INPUTS];   /* x, with the rows' exponents folded in */
-    int32_t exponent;          /* of the sums */
-    int16_t exponents[INPUTS]; /* of the rows */
+    int32_t factors[INPUTS * MAX_HEADS]; /* [n, R]: x, with the exponents of W's rows folded in */
+    int32_t exponent[MAX_HEADS];         /* of the sums */
+    int16_t exponents[INPUTS];           /* of W's rows */
 } inputs;
 
-/* x [n] and the rows [n, n_out] of W. */
-static void load_inputs(const float *x, const char *W, int half, int n, ptrdiff_t n_out, inputs *block)
+/* x [R, n] of rows that lie n_in apart, and the rows [n, n_out] of W. */
+static void load_inputs(const float *x, int R, ptrdiff_t n_in, const char *W, int half, int n, ptrdiff_t n_out,
+                        inputs *block)
 {
     const ptrdiff_t stride = n_out * (ptrdiff_t)wdt_number_bytes(half);
-    int16_t folded[INPUTS];
+    int16_t folded[INPUTS * MAX_HEADS];
     block->n = n;
-    for (int i = 0; i < n; i++) { /* each x has its own exponent: it is a row of one number */
-        const int32_t E = wdt_block_exponent(x + i, 0, 1), row = wdt_block_exponent(W + i * stride, half, n_out);
-        block->factors[i] = wdt_block_mantissa(x, 0, i, E);
-        block->exponents[i] = (int16_t)row;
-        folded[i] = (int16_t)(E + row);
+    for (int i = 0; i < n; i++) {
+        block->exponents[i] = (int16_t)wdt_block_exponent(W + i * stride, half, n_out);
     }
-    block->exponent = wdt_block_align(block->factors, folded, n, 1, block->factors) + 32 - 2 * WDT_BLOCK_BIAS;
+    for (int r = 0; r < R; r++, x += n_in) {
+        for (int i = 0; i < n; i++) { /* each x has its own exponent: it is a row of one number */
+            const int32_t E = wdt_block_exponent(x + i, 0, 1);
+            block->factors[i * R + r] = wdt_block_mantissa(x, 0, i, E);
+            folded[i * R + r] = (int16_t)(E + block->exponents[i]);
+        }
+        block->exponent[r] = wdt_block_align(block->factors + r, folded + r, n, R, block->factors + r) + 32 -
+                             2 * WDT_BLOCK_BIAS;
+    }
 }
 
-/* y [N] += the sum over the block of factors times N weights of each row, from W on. */
-INLINE void add_outputs(const inputs *block, const char *W, int half, ptrdiff_t n_out, int N, float *y)
+/* y [R, N] of rows n_out apart = the sum over the block of factors times N weights of each row from W on; or y + that. */
+INLINE void multiply_outputs(const inputs *block, const char *W, int half, ptrdiff_t n_out, int R, int N, int add,
+                             float *y)
 {
     const ptrdiff_t stride = n_out * (ptrdiff_t)wdt_number_bytes(half);
     int32_t sums[OUTPUTS] = {0};
     for (int i = 0; i < block->n; i++, W += stride) {
         UNROLL
         for (int j = 0; j < N; j++) {
-            sums[j] += wdt_multiply_high(block->factors[i], wdt_block_mantissa(W, half, j, block->exponents[i]));
+            const int32_t weight = wdt_block_mantissa(W, half, j, block->exponents[i]);
+            UNROLL
+            for (int r = 0; r < R; r++) {
+                sums[r * N + j] += wdt_multiply_high(block->factors[i * R + r], weight);
+            }
         }
     }
-    for (int j = 0; j < N; j++) {
-        y[j] += wdt_block_float(sums[j], block->exponent);
+    for (int s = 0; s < R * N; s++) {
+        float *const at = y + s / N * n_out + s % N;
+        const float sum = wdt_block_float(sums[s], block->exponent[s / N]);
+        *at = add ? *at + sum : sum;
     }
 }
 
-INLINE void add_all_outputs(const inputs *block, const char *W, int half, ptrdiff_t n_out, float *y)
+INLINE void multiply_block(const inputs *block, const char *W, int half, ptrdiff_t n_out, int R, int add, float *y)
 {
     const ptrdiff_t bytes = (ptrdiff_t)wdt_number_bytes(half);
     ptrdiff_t j = 0;
-    for (; j + OUTPUTS <= n_out; j += OUTPUTS) {
-        add_outputs(block, W + j * bytes, half, n_out, OUTPUTS, y + j);
+    for (; j + OUTPUTS / R <= n_out; j += OUTPUTS / R) {
+        multiply_outputs(block, W + j * bytes, half, n_out, R, OUTPUTS / R, add, y + j);
     }
     for (; j < n_out; j++) {
-        add_outputs(block, W + j * bytes, half, n_out, 1, y + j);
+        multiply_outputs(block, W + j * bytes, half, n_out, R, 1, add, y + j);
     }
 }
 
-static void add_product(const float *x, const void *W, int half, int32_t n_in, int32_t n_out, float *y)
+/* Of R rows of x, a block of inputs at a time. */
+static void multiply(const float *x, int R, const void *W, int half, int32_t n_in, int32_t n_out, int add, float *y)
 {
     inputs block;
-    for (int32_t begin = 0; begin < n_in; begin += INPUTS) {
+    for (int32_t begin = 0; begin < n_in; begin += INPUTS, add = 1) {
         const int n = n_in - begin < INPUTS ? n_in - begin : INPUTS;
         const char *const from = (const char *)W + (ptrdiff_t)begin * n_out * (ptrdiff_t)wdt_number_bytes(half);
-        load_inputs(x + begin, from, half, n, n_out, &block);
-        if (half) {
-            add_all_outputs(&block, from, 1, n_out, y);
+        load_inputs(x + begin, R, n_in, from, half, n, n_out, &block);
+        if (R == 1 && half) {
+            multiply_block(&block, from, 1, n_out, 1, add, y);
+        } else if (R == 1) {
+            multiply_block(&block, from, 0, n_out, 1, add, y);
         } else {
-            add_all_outputs(&block, from, 0, n_out, y);
+            multiply_block(&block, from, half, n_out, MAX_HEADS, add, y);
         }
     }
 }
 
-/* y [N] += W [N, n] x: rows of W lie n_in apart, and x has one exponent. Mantissas of x are below 2^(30 - drop), so that n
- * of their products with weights' sum to less than 2^31. */
-INLINE void add_rows(const int32_t *x, int32_t E, const char *W, int half, int n, ptrdiff_t n_in, int32_t n_out, float *y)
+static void product(const float *x, int32_t n, const void *W, int half, int32_t n_in, int32_t n_out, int add, float *y)
+{
+    for (int32_t r = 0, R; r < n; r += R, x += R * n_in, y += R * n_out) {
+        R = n - r >= MAX_HEADS ? MAX_HEADS : 1;
+        multiply(x, R, W, half, n_in, n_out, add, y);
+    }
+}
+
+/* y [R, n_out] = W [n_out, n] times R rows of x, or y + that; rows of W lie n_in apart, and each of x has one exponent.
+ * mantissas [n, R] are below 2^(30 - drop), so that n of their products with weights' sum to less than 2^31. */
+INLINE void multiply_rows(const int32_t *mantissas, const int32_t *E, const char *W, int half, int n, ptrdiff_t n_in,
+                          int32_t n_out, int R, int add, float *y)
 {
     for (int32_t j = 0; j < n_out; j++, W += n_in * (ptrdiff_t)wdt_number_bytes(half)) {
         const int32_t row = wdt_block_exponent(W, half, n);
-        int32_t sum = n / 2; /* each product is rounded down, by half on average */
-        for (int i = 0; i < n; i++) {
-            sum += wdt_multiply_high(x[i], wdt_block_mantissa(W, half, i, row));
+        int32_t sums[MAX_HEADS];
+        UNROLL
+        for (int r = 0; r < R; r++) {
+            sums[r] = n / 2; /* each product is rounded down, by half on average */
         }
-        y[j] += wdt_block_float(sum, E + row + 32 - 2 * WDT_BLOCK_BIAS);
+        for (int i = 0; i < n; i++) {
+            const int32_t weight = wdt_block_mantissa(W, half, i, row);
+            UNROLL
+            for (int r = 0; r < R; r++) {
+                sums[r] += wdt_multiply_high(mantissas[i * R + r], weight);
+            }
+        }
+        for (int r = 0; r < R; r++) {
+            const float sum = wdt_block_float(sums[r], E[r] + row + 32 - 2 * WDT_BLOCK_BIAS);
+            y[r * n_out + j] = add ? y[r * n_out + j] + sum : sum;
+        }
     }
 }
 
-static void add_transposed(const float *x, const void *W, int half, int32_t n_in, int32_t n_out, float *y)
+static void multiply_transposed(const float *x, int R, const void *W, int half, int32_t n_in, int32_t n_out, int add,
+                                float *y)
 {
-    int32_t mantissas[INPUTS];
-    for (int32_t begin = 0; begin < n_in; begin += INPUTS) {
+    int32_t mantissas[INPUTS * MAX_HEADS], E[MAX_HEADS];
+    for (int32_t begin = 0; begin < n_in; begin += INPUTS, add = 1) {
         const int n = n_in - begin < INPUTS ? n_in - begin : INPUTS;
-        const int32_t E = wdt_block_exponent(x + begin, 0, n);
+        const char *const from = (const char *)W + (ptrdiff_t)begin * (ptrdiff_t)wdt_number_bytes(half);
         int32_t drop = 0;
         while (n > 8 << drop) {
             drop++;
         }
-        for (int i = 0; i < n; i++) {
-            mantissas[i] = wdt_block_mantissa(x + begin, 0, i, E) >> drop;
+        for (int r = 0; r < R; r++) {
+            const float *const row = x + (ptrdiff_t)r * n_in + begin;
+            E[r] = wdt_block_exponent(row, 0, n) + drop;
+            for (int i = 0; i < n; i++) {
+                mantissas[i * R + r] = wdt_block_mantissa(row, 0, i, E[r] - drop) >> drop;
+            }
         }
-        const char *const from = (const char *)W + (ptrdiff_t)begin * (ptrdiff_t)wdt_number_bytes(half);
-        if (half) {
-            add_rows(mantissas, E + drop, from, 1, n, n_in, n_out, y);
+        if (R == 1) {
+            multiply_rows(mantissas, E, from, half, n, n_in, n_out, 1, add, y);
+        } else if (half) {
+            multiply_rows(mantissas, E, from, 1, n, n_in, n_out, MAX_HEADS, add, y);
         } else {
-            add_rows(mantissas, E + drop, from, 0, n, n_in, n_out, y);
+            multiply_rows(mantissas, E, from, 0, n, n_in, n_out, MAX_HEADS, add, y);
         }
+    }
+}
+
+static void product_transposed(const float *x, int32_t n, const void *W, int half, int32_t n_in, int32_t n_out, int add,
+                               float *y)
+{
+    for (int32_t r = 0, R; r < n; r += R, x += R * n_in, y += R * n_out) {
+        R = n - r >= MAX_HEADS ? MAX_HEADS : 1;
+        multiply_transposed(x, R, W, half, n_in, n_out, add, y);
     }
 }
 
@@ -467,8 +518,8 @@ const wdt_kernels wdt_kernels_integer = {
     .backward_bytes = wdt_gradient_bytes,
     .backward = wdt_gradient,
     .attend = attend,
-    .add_product = add_product,
-    .add_transposed = add_transposed,
+    .product = product,
+    .product_transposed = product_transposed,
     .to_half = wdt_to_half,
     .first_unusable = wdt_find_unusable,
     .multiply_add = wdt_multiply_add_plainly,

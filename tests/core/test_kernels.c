@@ -302,34 +302,58 @@ static void scores_of_any_size_are_told_apart(void)
 
 /* ------------------------------------------------------------------------------------------------------ products */
 
-/* Inputs and weights of magnitude 2^-scale to 2^scale. A float32 sum's error is n_in + 1 roundings of what has been
- * summed; the integer kernels' is far below that, but of the row's largest weight. */
-static void check_product(int32_t n_in, int32_t n_out, int half, int scale)
+/* Of one row of x: y [n_out] against its sums in double. A float32 sum's error is n_in + 1 roundings of what has been
+ * summed; the integer kernels' is far below that, but of a row's largest number. `reach` is the sum of what those may be.
+ * W's numbers of an output lie `row` apart, those of an input `column`. */
+static void check_sums(const float *x, const float *W, int32_t n_in, int32_t n_out, int32_t row, int32_t column,
+                       const float *before, double reach, const float *y)
 {
-    const size_t size = (size_t)n_in * (size_t)n_out;
-    float *const x = random_floats((size_t)n_in), *const W = random_floats(size), *const y = random_floats((size_t)n_out);
+    for (int32_t j = 0; j < n_out; j++) {
+        double exact = (double)before[j];
+        for (int32_t i = 0; i < n_in; i++) {
+            exact += (double)x[i] * (double)W[i * row + j * column];
+        }
+        CHECK(fabs((double)y[j] - exact) <= ldexp((double)n_in + 1.0, -24) * (reach + fabs((double)before[j])));
+    }
+}
+
+/* n rows of x; inputs and weights of magnitude 2^-scale to 2^scale. With `add`, y is added to, and else it is written. */
+static void check_product(int32_t n, int32_t n_in, int32_t n_out, int half, int scale, int add)
+{
+    const size_t size = (size_t)n_in * (size_t)n_out, outputs = (size_t)n * (size_t)n_out;
+    float *const x = random_floats((size_t)n * (size_t)n_in), *const W = random_floats(size);
+    float *const before = random_floats(outputs), *const y = malloc(outputs * sizeof *y);
+    CHECK(y != NULL);
     for (int32_t i = 0; i < n_in; i++) {
         const int power = (int)draw((uint32_t)(2 * scale + 1)) - scale;
-        x[i] = ldexpf(x[i], power);
+        for (int32_t r = 0; r < n; r++) {
+            x[r * n_in + i] = ldexpf(x[r * n_in + i], power);
+        }
         for (int32_t j = 0; j < n_out; j++) {
             W[i * n_out + j] = draw(20) ? ldexpf(W[i * n_out + j], half ? 0 : -power) : 0.0f;
         }
     }
     uint16_t *const half_W = to_half(W, half ? size : 0);
-    float *const before = malloc((size_t)n_out * sizeof *before);
-    CHECK(before != NULL);
-    memcpy(before, y, (size_t)n_out * sizeof *before);
-    wdt_kernels_in_use()->add_product(x, half ? (void *)half_W : (void *)W, half, n_in, n_out, y);
-    double reach = 0.0;
-    for (int32_t i = 0; i < n_in; i++) {
-        reach += fabs((double)x[i]) * (double)largest(W + i * n_out, (size_t)n_out);
+    const void *const weights = half ? (void *)half_W : (void *)W;
+    for (size_t j = 0; j < outputs; j++) {
+        y[j] = add ? before[j] : NAN;
+        before[j] = add ? before[j] : 0.0f;
     }
-    for (int32_t j = 0; j < n_out; j++) {
-        double exact = (double)before[j];
+    wdt_kernels_in_use()->product(x, n, weights, half, n_in, n_out, add, y);
+    for (int32_t r = 0; r < n; r++) {
+        double reach = 0.0;
         for (int32_t i = 0; i < n_in; i++) {
-            exact += (double)x[i] * (double)W[i * n_out + j];
+            reach += fabs((double)x[r * n_in + i]) * (double)largest(W + i * n_out, (size_t)n_out);
         }
-        CHECK(fabs((double)y[j] - exact) <= ldexp((double)n_in + 1.0, -24) * (reach + fabs((double)before[j])));
+        check_sums(x + r * n_in, W, n_in, n_out, n_out, 1, before + r * n_out, reach, y + r * n_out);
+    }
+    for (size_t j = 0; j < outputs; j++) {
+        y[j] = add ? before[j] : NAN;
+    }
+    wdt_kernels_in_use()->product_transposed(x, n, weights, half, n_in, n_out, add, y);
+    for (int32_t r = 0; r < n; r++) {
+        const double reach = n_in * (double)largest(x + r * n_in, (size_t)n_in) * (double)largest(W, size);
+        check_sums(x + r * n_in, W, n_in, n_out, 1, n_in, before + r * n_out, reach, y + r * n_out);
     }
     free(x), free(W), free(y), free(half_W), free(before);
 }
@@ -337,16 +361,17 @@ static void check_product(int32_t n_in, int32_t n_out, int half, int scale)
 static void products_of_any_size_are_right(void)
 {
     for (int round = 0; round < 200; round++) {
-        check_product(1 + (int32_t)draw(150), 1 + (int32_t)draw(50), round % 2, (int)draw(3) * 20);
+        check_product(1 + (int32_t)draw(6), 1 + (int32_t)draw(150), 1 + (int32_t)draw(50), round % 2,
+                      (int)draw(3) * 20, round / 2 % 2);
     }
-    check_product(64, 16, 0, 0), check_product(65, 17, 0, 0), check_product(128, 8, 1, 0);
+    check_product(1, 64, 16, 0, 0, 0), check_product(4, 65, 17, 0, 0, 1), check_product(5, 128, 8, 1, 0, 0);
     float y[3] = {1.0f, -2.0f, 3.0f}; /* the largest that a model's product can be, and the smallest */
     const float x[2] = {WDT_MAX_VALUE, -1e-44f}, W[6] = {1e6f, -1e6f, 1e-44f, 1e6f, 0.0f, 1e-30f};
-    wdt_kernels_in_use()->add_product(x, W, 0, 2, 3, y);
+    wdt_kernels_in_use()->product(x, 1, W, 0, 2, 3, 1, y);
     CHECK(fabsf(y[0] / 1e18f - 1.0f) < 1e-6f && fabsf(y[1] / -1e18f - 1.0f) < 1e-6f && fabsf(y[2] - 3.0f) < 1e10f);
     const float zeros[2] = {0.0f, -0.0f};
     float kept[3] = {1.0f, -2.0f, 3.0f};
-    wdt_kernels_in_use()->add_product(zeros, W, 0, 2, 3, kept);
+    wdt_kernels_in_use()->product(zeros, 1, W, 0, 2, 3, 1, kept);
     CHECK(kept[0] == 1.0f && kept[1] == -2.0f && kept[2] == 3.0f);
 }
 
