@@ -115,7 +115,8 @@ static inline int32_t wdt_power_of_two(uint32_t distance, int32_t *drop)
     return (int32_t)((p + 2) >> 2);
 }
 
-/* Brings n factors m * 2^e, m and e `stride` apart, to one exponent, which is returned; aligned, which may be m, receives them.
+/* Brings n factors m * 2^e, the m `stride` apart, to one exponent, which is returned; aligned, which may be m, receives
+ * them, as far apart.
  * The sum of their |m| is at most 2^32, so that multiplied by mantissas below 2^30 and >> 32, it is within +-2^30.
  * |m| <= 2^30, n <= 64.
  * The error of a factor is below one in the last place, that is at most 2^-29 of the sum or 2^-31 of the largest. */
@@ -125,17 +126,17 @@ static inline int32_t wdt_block_align(const int32_t *m, const int16_t *e, int n,
     uint32_t sum = 0;
     int32_t more = 0;
     for (int c = 0, at = 0; c < n; c++, at += stride) {
-        most = m[at] && e[at] > most ? e[at] : most;
+        most = m[at] && e[c] > most ? e[c] : most;
     }
     for (int c = 0, at = 0; c < n; c++, at += stride) {
-        const uint32_t shift = (uint32_t)(most - e[at]) + 6;
+        const uint32_t shift = (uint32_t)(most - e[c]) + 6;
         sum += 1 + (m[at] && shift < 32 ? (uint32_t)(m[at] < 0 ? -m[at] : m[at]) >> shift : 0);
     }
     while (sum >> more > 1u << 26) {
         more++;
     }
     for (int c = 0, at = 0; c < n; c++, at += stride) {
-        const uint32_t shift = (uint32_t)(most - e[at] + more);
+        const uint32_t shift = (uint32_t)(most - e[c] + more);
         aligned[at] = m[at] && shift < 32 ? m[at] >> shift : 0;
     }
     return most + more;

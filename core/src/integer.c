@@ -46,8 +46,8 @@ typedef struct chunk {
     int n, halves; /* rows, of which the first `halves` are float16 */
     const void *keys[CHUNK], *values[CHUNK];
     int16_t key_exponents[CHUNK], value_exponents[CHUNK];
-    int32_t weights[CHUNK * MAX_HEADS];   /* [n, H]: scores, then weights' mantissas */
-    int16_t exponents[CHUNK * MAX_HEADS]; /* [n, H]: the weights', in the end with the values' */
+    int32_t weights[CHUNK * MAX_HEADS]; /* [n, H]: scores, then mantissas of weights, 29 bits behind the point */
+    uint8_t drops[CHUNK * MAX_HEADS];   /* [n, H]: a weight is its mantissa * 2^-drop */
 } chunk;
 
 /* One position's heads. A score is an integer times 2^scale. */
@@ -178,7 +178,7 @@ static void weigh(position *at, int h)
     for (int s = h; s < n; s += H) {
         const int32_t weight = weight_at((uint32_t)largest - (uint32_t)chunk->weights[s], at->scale[h], &drop);
         chunk->weights[s] = weight;
-        chunk->exponents[s] = (int16_t)-drop;
+        chunk->drops[s] = (uint8_t)drop;
         sum += (uint32_t)weight >> (drop < 32 ? drop : 31);
     }
     at->largest[h] = largest;
@@ -244,13 +244,14 @@ static void add(position *at)
     chunk *const chunk = &at->chunk;
     const int H = at->H;
     int32_t exponents[MAX_HEADS];
+    int16_t folded[CHUNK];
     for (int h = 0; h < H; h++) {
         for (int c = 0; c < chunk->n; c++) {
-            chunk->exponents[c * H + h] = (int16_t)(chunk->exponents[c * H + h] + chunk->value_exponents[c]);
+            folded[c] = (int16_t)(chunk->value_exponents[c] - chunk->drops[c * H + h]);
         }
         /* 32 bits were shifted out of the products of weights, with 29 bits behind the point, and values. */
         int32_t *const weights = chunk->weights + h;
-        exponents[h] = wdt_block_align(weights, chunk->exponents + h, chunk->n, H, weights) + 32 - 29 - WDT_BLOCK_BIAS;
+        exponents[h] = wdt_block_align(weights, folded, chunk->n, H, weights) + 32 - 29 - WDT_BLOCK_BIAS;
     }
     if (H == 4) {
         add_all_dimensions(at, exponents, 4);
@@ -369,7 +370,7 @@ static void load_inputs(const float *x, int R, ptrdiff_t n_in, const char *W, in
                         inputs *block)
 {
     const ptrdiff_t stride = n_out * (ptrdiff_t)wdt_number_bytes(half);
-    int16_t folded[INPUTS * MAX_HEADS];
+    int16_t folded[INPUTS];
     block->n = n;
     for (int i = 0; i < n; i++) {
         block->exponents[i] = (int16_t)wdt_block_exponent(W + i * stride, half, n_out);
@@ -378,9 +379,9 @@ static void load_inputs(const float *x, int R, ptrdiff_t n_in, const char *W, in
         for (int i = 0; i < n; i++) { /* each x has its own exponent: it is a row of one number */
             const int32_t E = wdt_block_exponent(x + i, 0, 1);
             block->factors[i * R + r] = wdt_block_mantissa(x, 0, i, E);
-            folded[i * R + r] = (int16_t)(E + block->exponents[i]);
+            folded[i] = (int16_t)(E + block->exponents[i]);
         }
-        block->exponent[r] = wdt_block_align(block->factors + r, folded + r, n, R, block->factors + r) + 32 -
+        block->exponent[r] = wdt_block_align(block->factors + r, folded, n, R, block->factors + r) + 32 -
                              2 * WDT_BLOCK_BIAS;
     }
 }
