@@ -27,15 +27,17 @@
 
 #if defined(__GNUC__)
 #define INLINE static inline __attribute__((always_inline))
+#define NOT_INLINED __attribute__((noinline))
 #define UNROLL _Pragma("GCC unroll 8")
 #else
 #define INLINE static inline
+#define NOT_INLINED
 #define UNROLL
 #endif
 
 enum {
     CHUNK = 44,        /* rows at once: all, or nearly all, of a position's of the default head */
-    MAX_HEADS = 4,     /* heads at once: 1, 2 or 4 */
+    MAX_HEADS = 4,     /* heads at once */
     SEGMENT = 16,      /* dimensions of a score that are summed without a shift */
     SCORE_BITS = 24,   /* behind the point of a score, of powers of two, unless it is too large for that */
     OUTPUTS = 8,       /* of a product, in registers over a block of inputs */
@@ -62,6 +64,12 @@ typedef struct position {
     chunk chunk;
 } position;
 
+/* One copy of it for all rows: it is long, for being unrolled. */
+NOT_INLINED static int32_t exponent_of(const void *row, int half, ptrdiff_t n)
+{
+    return wdt_block_exponent(row, half, n);
+}
+
 /* ------------------------------------------------------------------------------------------------------- scores */
 
 /* queries [n, H] = mantissas of dimensions d .. d + n - 1 times the factor: below 2^28, and so a SEGMENT's sum of their
@@ -81,7 +89,7 @@ static void load_queries(const position *at, ptrdiff_t d, ptrdiff_t n, const int
 INLINE void add_score(const void *key, int half, ptrdiff_t d, ptrdiff_t n, int32_t E, int H, const int32_t *queries,
                       const int32_t *shifts, int32_t *score)
 {
-    int32_t sums[MAX_HEADS];
+    int32_t sums[MAX_HEADS] = {0};
     UNROLL
     for (int h = 0; h < H; h++) {
         sums[h] = (int32_t)(n / 2); /* each product is rounded down, by half on average */
@@ -131,7 +139,7 @@ static void score(position *at)
     const int H = at->H;
     int32_t exponents[MAX_HEADS], shifts[MAX_HEADS], queries[SEGMENT * MAX_HEADS];
     for (int h = 0; h < H; h++) {
-        exponents[h] = wdt_block_exponent(at->q + h * at->D, 0, at->D);
+        exponents[h] = exponent_of(at->q + h * at->D, 0, at->D);
     }
     choose_scales(at, exponents, shifts);
     for (ptrdiff_t d = 0; d < at->D; d += SEGMENT) {
@@ -141,14 +149,12 @@ static void score(position *at)
             const int32_t E = chunk->key_exponents[c];
             int32_t *const to = chunk->weights + c * H;
             const int half = c < chunk->halves;
-            if (H == 4 && half) {
-                add_score(chunk->keys[c], 1, d, n, E, 4, queries, shifts, to);
-            } else if (H == 4) {
-                add_score(chunk->keys[c], 0, d, n, E, 4, queries, shifts, to);
-            } else if (H == 2) {
-                add_score(chunk->keys[c], half, d, n, E, 2, queries, shifts, to);
+            if (H == MAX_HEADS && half) {
+                add_score(chunk->keys[c], 1, d, n, E, MAX_HEADS, queries, shifts, to);
+            } else if (H == MAX_HEADS) {
+                add_score(chunk->keys[c], 0, d, n, E, MAX_HEADS, queries, shifts, to);
             } else {
-                add_score(chunk->keys[c], half, d, n, E, 1, queries, shifts, to);
+                add_score(chunk->keys[c], half, d, n, E, H, queries, shifts, to);
             }
         }
     }
@@ -228,15 +234,15 @@ INLINE void add_dimensions(position *at, const int32_t *exponents, ptrdiff_t d, 
     }
 }
 
-INLINE void add_all_dimensions(position *at, const int32_t *exponents, int H)
+/* The usual case has its own code; fewer heads, and the last of an odd number of dimensions, share one that is small. */
+static void add_pair(position *at, const int32_t *exponents, ptrdiff_t d)
 {
-    ptrdiff_t d = 0;
-    for (; d + 2 <= at->D; d += 2) {
-        add_dimensions(at, exponents, d, 2, H);
-    }
-    if (d < at->D) {
-        add_dimensions(at, exponents, d, 1, H);
-    }
+    add_dimensions(at, exponents, d, 2, MAX_HEADS);
+}
+
+static void add_few(position *at, const int32_t *exponents, ptrdiff_t d, int N)
+{
+    add_dimensions(at, exponents, d, N, at->H);
 }
 
 static void add(position *at)
@@ -253,12 +259,12 @@ static void add(position *at)
         int32_t *const weights = chunk->weights + h;
         exponents[h] = wdt_block_align(weights, folded, chunk->n, H, weights) + 32 - 29 - WDT_BLOCK_BIAS;
     }
-    if (H == 4) {
-        add_all_dimensions(at, exponents, 4);
-    } else if (H == 2) {
-        add_all_dimensions(at, exponents, 2);
-    } else {
-        add_all_dimensions(at, exponents, 1);
+    for (ptrdiff_t d = 0; d < at->D; d += 2) {
+        if (H == MAX_HEADS && d + 2 <= at->D) {
+            add_pair(at, exponents, d);
+        } else {
+            add_few(at, exponents, d, d + 2 <= at->D ? 2 : 1);
+        }
     }
 }
 
@@ -290,9 +296,9 @@ static void collect(position *at, const wdt_rows *rows, ptrdiff_t j)
     chunk->halves += rows->half != 0; /* tokens come before landmarks, which are float32 */
     chunk->keys[c] = key;
     chunk->values[c] = value;
-    chunk->key_exponents[c] = chunk->value_exponents[c] = (int16_t)wdt_block_exponent(key, rows->half, at->D);
+    chunk->key_exponents[c] = chunk->value_exponents[c] = (int16_t)exponent_of(key, rows->half, at->D);
     if (value != key) {
-        chunk->value_exponents[c] = (int16_t)wdt_block_exponent(value, rows->half, at->D);
+        chunk->value_exponents[c] = (int16_t)exponent_of(value, rows->half, at->D);
     }
 }
 
@@ -337,7 +343,7 @@ static void attend_group(const float *q, int heads, int D, const wdt_rows *token
 {
     for (int h = 0, H; h < heads; h += H) {
         const ptrdiff_t at = (ptrdiff_t)h * D;
-        H = heads - h >= 4 ? 4 : heads - h >= 2 ? 2 : 1;
+        H = heads - h < MAX_HEADS ? heads - h : MAX_HEADS;
         attend_heads(q + at, H, D, token_rows, tokens, landmark_rows, landmarks, out + at,
                      log_sum ? log_sum + h : NULL);
     }
@@ -373,7 +379,7 @@ static void load_inputs(const float *x, int R, ptrdiff_t n_in, const char *W, in
     int16_t folded[INPUTS];
     block->n = n;
     for (int i = 0; i < n; i++) {
-        block->exponents[i] = (int16_t)wdt_block_exponent(W + i * stride, half, n_out);
+        block->exponents[i] = (int16_t)exponent_of(W + i * stride, half, n_out);
     }
     for (int r = 0; r < R; r++, x += n_in) {
         for (int i = 0; i < n; i++) { /* each x has its own exponent: it is a row of one number */
@@ -453,8 +459,8 @@ INLINE void multiply_rows(const int32_t *mantissas, const int32_t *E, const char
                           int32_t n_out, int R, int add, float *y)
 {
     for (int32_t j = 0; j < n_out; j++, W += n_in * (ptrdiff_t)wdt_number_bytes(half)) {
-        const int32_t row = wdt_block_exponent(W, half, n);
-        int32_t sums[MAX_HEADS];
+        const int32_t row = exponent_of(W, half, n);
+        int32_t sums[MAX_HEADS] = {0};
         UNROLL
         for (int r = 0; r < R; r++) {
             sums[r] = n / 2; /* each product is rounded down, by half on average */
@@ -486,7 +492,7 @@ static void multiply_transposed(const float *x, int R, const void *W, int half, 
         }
         for (int r = 0; r < R; r++) {
             const float *const row = x + (ptrdiff_t)r * n_in + begin;
-            E[r] = wdt_block_exponent(row, 0, n) + drop;
+            E[r] = exponent_of(row, 0, n) + drop;
             for (int i = 0; i < n; i++) {
                 mantissas[i * R + r] = wdt_block_mantissa(row, 0, i, E[r] - drop) >> drop;
             }

@@ -1,5 +1,6 @@
-/* The scalar kernels: the reference that the vector kernels are held against, and all that a microcontroller has.
- * Written to be read, not to be the fastest: every query alone, every candidate in turn. */
+/* The scalar kernels: the reference that all other sets are held against, on every machine.
+ * Written to be read, not to be the fastest: every query alone, every candidate in turn. A microcontroller has them too,
+ * by name; portable.c and integer.c are what it starts with. */
 #include "gradient.h"
 #include "half.h"
 #include "kernels.h"
