@@ -518,16 +518,19 @@ static void product_transposed(const float *x, int32_t n, const void *W, int hal
 
 const wdt_kernels wdt_kernels_integer = {
     .name = "integer",
-    .prepared_bytes = wdt_positions_prepared_bytes,
-    .scratch_bytes = wdt_positions_scratch_bytes,
-    .prepare = wdt_positions_prepare,
-    .attend_window = attend_window,
-    .backward_bytes = wdt_gradient_bytes,
-    .backward = wdt_gradient,
     .attend = attend,
     .product = product,
     .product_transposed = product_transposed,
     .to_half = wdt_to_half,
     .first_unusable = wdt_find_unusable,
+};
+
+const wdt_window_kernels wdt_window_kernels_integer = {
+    .prepared_bytes = wdt_positions_prepared_bytes,
+    .scratch_bytes = wdt_positions_scratch_bytes,
+    .prepare = wdt_positions_prepare,
+    .attend = attend_window,
+    .backward_bytes = wdt_gradient_bytes,
+    .backward = wdt_gradient,
     .multiply_add = wdt_multiply_add_plainly,
 };

@@ -3,48 +3,58 @@
 
 #include <string.h>
 
-/* What a build without vector units starts with. Nothing but the functions that choose by name refers to the other
- * tables, so a linker that drops unused sections leaves them out of firmware that does not choose. */
+/* What a build without vector units starts with. Nothing but the functions that choose by name refers to the other sets,
+ * and nothing but window passes to the second table, so that a linker which drops unused sections leaves both out. */
 #if !defined(WDT_SCALAR)
-#define FIRST wdt_kernels_scalar
+#define FIRST scalar
 #elif (defined(__riscv) && !defined(__riscv_flen)) || defined(__SOFTFP__) || defined(__XTENSA_SOFT_FLOAT__)
-#define FIRST wdt_kernels_integer
+#define FIRST integer
 #else
-#define FIRST wdt_kernels_portable
+#define FIRST portable
 #endif
+#define PASTE(a, b) a##_##b
+#define EXPAND(a, b) PASTE(a, b)
 
-/* The core's only variable: set by the caller at load, read by every kernel. */
-static const wdt_kernels *in_use = &FIRST;
+/* The core's only variables: set by the caller at load, read by every kernel. */
+static const wdt_kernels *in_use = &EXPAND(wdt_kernels, FIRST);
+static const wdt_window_kernels *windows_in_use = &EXPAND(wdt_window_kernels, FIRST);
+
+typedef struct set {
+    const wdt_kernels *kernels;
+    const wdt_window_kernels *of_windows;
+} set;
+
+#define SET(name) ((set){&PASTE(wdt_kernels, name), &PASTE(wdt_window_kernels, name)})
 
 /* Those that can run here, the fastest first. */
-static int usable(const wdt_kernels *tables[WDT_MAX_INSTRUCTION_SETS])
+static int usable(set sets[WDT_MAX_INSTRUCTION_SETS])
 {
     int n = 0;
 #if !defined(WDT_SCALAR) && defined(__x86_64__)
     __builtin_cpu_init();
     if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512bw") &&
         __builtin_cpu_supports("avx512dq")) {
-        tables[n++] = &wdt_kernels_avx512;
+        sets[n++] = SET(avx512);
     }
     if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) { /* all that have AVX2 have F16C */
-        tables[n++] = &wdt_kernels_avx2;
+        sets[n++] = SET(avx2);
     }
-    tables[n++] = &wdt_kernels_sse2; /* every x86-64 has it */
+    sets[n++] = SET(sse2); /* every x86-64 has it */
 #elif !defined(WDT_SCALAR) && defined(__aarch64__)
-    tables[n++] = &wdt_kernels_neon; /* every aarch64 has it */
+    sets[n++] = SET(neon); /* every aarch64 has it */
 #endif
-    tables[n++] = &wdt_kernels_portable;
-    tables[n++] = &wdt_kernels_integer;
-    tables[n++] = &wdt_kernels_scalar;
+    sets[n++] = SET(portable);
+    sets[n++] = SET(integer);
+    sets[n++] = SET(scalar);
     return n;
 }
 
 int wdt_instruction_sets(const char *names[WDT_MAX_INSTRUCTION_SETS])
 {
-    const wdt_kernels *tables[WDT_MAX_INSTRUCTION_SETS];
-    const int n = usable(tables);
-    for (int t = 0; t < n; t++) {
-        names[t] = tables[t]->name;
+    set sets[WDT_MAX_INSTRUCTION_SETS];
+    const int n = usable(sets);
+    for (int s = 0; s < n; s++) {
+        names[s] = sets[s].kernels->name;
     }
     return n;
 }
@@ -56,11 +66,12 @@ const char *wdt_instruction_set(void)
 
 wdt_status wdt_use_instruction_set(const char *name)
 {
-    const wdt_kernels *tables[WDT_MAX_INSTRUCTION_SETS];
-    const int n = usable(tables);
-    for (int t = 0; t < n; t++) {
-        if (strcmp(tables[t]->name, name) == 0) {
-            in_use = tables[t];
+    set sets[WDT_MAX_INSTRUCTION_SETS];
+    const int n = usable(sets);
+    for (int s = 0; s < n; s++) {
+        if (strcmp(sets[s].kernels->name, name) == 0) {
+            in_use = sets[s].kernels;
+            windows_in_use = sets[s].of_windows;
             return WDT_OK;
         }
     }
@@ -72,7 +83,12 @@ const wdt_kernels *wdt_kernels_in_use(void)
     return in_use;
 }
 
+const wdt_window_kernels *wdt_window_kernels_in_use(void)
+{
+    return windows_in_use;
+}
+
 double wdt_multiply_add(int64_t rounds, float *sink)
 {
-    return in_use->multiply_add(rounds, sink);
+    return windows_in_use->multiply_add(rounds, sink);
 }

@@ -1,4 +1,5 @@
-/* The table of what an instruction set implements: one a set, chosen in kernels.c. */
+/* The tables of what an instruction set implements: two a set, chosen in kernels.c. Firmware runs streams alone, and links
+ * the first of one set. */
 #ifndef WDT_KERNEL_TABLE_H
 #define WDT_KERNEL_TABLE_H
 
@@ -6,16 +7,9 @@
 #include "wdt_attention.h"
 #include "wdt_kernels.h"
 
+/* What a step and a model need. */
 typedef struct wdt_kernels {
     const char *name;
-
-    /* The window pass of wdt_attention.h. */
-    size_t (*prepared_bytes)(const wdt_head *head, ptrdiff_t T);
-    size_t (*scratch_bytes)(const wdt_head *head, ptrdiff_t T);
-    void (*prepare)(const wdt_window *window, int share, int shares);
-    void (*attend_window)(const wdt_window *window, int share, int shares, void *scratch);
-    size_t (*backward_bytes)(const wdt_head *head, ptrdiff_t T);
-    void (*backward)(const wdt_window *window, const float *d_out, float *dq, float *dk, float *dv, void *scratch);
 
     /* One position's queries q [heads, D] of one group -> out [heads, D]: the softmax over tokens and landmarks
      * together of q . key / sqrt(D), times their values. There is at least one candidate. out overlaps nothing. */
@@ -35,20 +29,33 @@ typedef struct wdt_kernels {
 
     /* wdt_first_unusable() */
     ptrdiff_t (*first_unusable)(const float *x, size_t n);
-
-    double (*multiply_add)(int64_t rounds, float *sink);
 } wdt_kernels;
+
+/* The window pass and its gradient, as wdt_attention.h has them, and the benchmark of wdt_kernels.h. */
+typedef struct wdt_window_kernels {
+    size_t (*prepared_bytes)(const wdt_head *head, ptrdiff_t T);
+    size_t (*scratch_bytes)(const wdt_head *head, ptrdiff_t T);
+    void (*prepare)(const wdt_window *window, int share, int shares);
+    void (*attend)(const wdt_window *window, int share, int shares, void *scratch);
+    size_t (*backward_bytes)(const wdt_head *head, ptrdiff_t T);
+    void (*backward)(const wdt_window *window, const float *d_out, float *dq, float *dk, float *dv, void *scratch);
+    double (*multiply_add)(int64_t rounds, float *sink);
+} wdt_window_kernels;
 
 /* What the sets without vectors have in common (scalar.c). */
 void wdt_to_half(const float *x, ptrdiff_t n, uint16_t *half);
 double wdt_multiply_add_plainly(int64_t rounds, float *sink);
 
 extern const wdt_kernels wdt_kernels_scalar, wdt_kernels_portable, wdt_kernels_integer;
+extern const wdt_window_kernels wdt_window_kernels_scalar, wdt_window_kernels_portable, wdt_window_kernels_integer;
 #ifndef WDT_SCALAR
 extern const wdt_kernels wdt_kernels_sse2, wdt_kernels_avx2, wdt_kernels_avx512, wdt_kernels_neon;
+extern const wdt_window_kernels wdt_window_kernels_sse2, wdt_window_kernels_avx2, wdt_window_kernels_avx512,
+    wdt_window_kernels_neon;
 #endif
 
-/* The table in use. */
+/* The tables in use. */
 const wdt_kernels *wdt_kernels_in_use(void);
+const wdt_window_kernels *wdt_window_kernels_in_use(void);
 
 #endif

@@ -79,16 +79,19 @@ double wdt_multiply_add_plainly(int64_t rounds, float *sink)
 
 const wdt_kernels wdt_kernels_scalar = {
     .name = "scalar",
-    .prepared_bytes = wdt_positions_prepared_bytes,
-    .scratch_bytes = wdt_positions_scratch_bytes,
-    .prepare = wdt_positions_prepare,
-    .attend_window = attend_window,
-    .backward_bytes = wdt_gradient_bytes,
-    .backward = wdt_gradient,
     .attend = attend,
     .product = product,
     .product_transposed = product_transposed,
     .to_half = wdt_to_half,
     .first_unusable = wdt_find_unusable,
+};
+
+const wdt_window_kernels wdt_window_kernels_scalar = {
+    .prepared_bytes = wdt_positions_prepared_bytes,
+    .scratch_bytes = wdt_positions_scratch_bytes,
+    .prepare = wdt_positions_prepare,
+    .attend = attend_window,
+    .backward_bytes = wdt_gradient_bytes,
+    .backward = wdt_gradient,
     .multiply_add = wdt_multiply_add_plainly,
 };

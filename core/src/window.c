@@ -13,32 +13,32 @@
 
 size_t wdt_window_prepared_bytes(const wdt_head *head, ptrdiff_t T)
 {
-    return wdt_kernels_in_use()->prepared_bytes(head, T);
+    return wdt_window_kernels_in_use()->prepared_bytes(head, T);
 }
 
 size_t wdt_window_scratch_bytes(const wdt_head *head, ptrdiff_t T)
 {
-    return wdt_kernels_in_use()->scratch_bytes(head, T);
+    return wdt_window_kernels_in_use()->scratch_bytes(head, T);
 }
 
 void wdt_window_prepare(const wdt_window *window, int share, int shares)
 {
-    wdt_kernels_in_use()->prepare(window, share, shares);
+    wdt_window_kernels_in_use()->prepare(window, share, shares);
 }
 
 void wdt_window_attend(const wdt_window *window, int share, int shares, void *scratch)
 {
-    wdt_kernels_in_use()->attend_window(window, share, shares, scratch);
+    wdt_window_kernels_in_use()->attend(window, share, shares, scratch);
 }
 
 size_t wdt_window_backward_bytes(const wdt_head *head, ptrdiff_t T)
 {
-    return wdt_kernels_in_use()->backward_bytes(head, T);
+    return wdt_window_kernels_in_use()->backward_bytes(head, T);
 }
 
 void wdt_window_backward(const wdt_window *window, const float *d_out, float *dq, float *dk, float *dv, void *scratch)
 {
-    wdt_kernels_in_use()->backward(window, d_out, dq, dk, dv, scratch);
+    wdt_window_kernels_in_use()->backward(window, d_out, dq, dk, dv, scratch);
 }
 
 size_t wdt_forward_scratch_bytes(const wdt_head *head, ptrdiff_t T)

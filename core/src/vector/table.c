@@ -1,4 +1,4 @@
-/* This instruction set's row of the table in ../kernels.h. */
+/* This instruction set's tables of ../kernels.h. */
 #include "table.h"
 
 #include "../unusable.h"
@@ -26,16 +26,19 @@ static double multiply_add(int64_t rounds, float *sink)
 
 const wdt_kernels WDT_NAME(wdt_kernels) = {
     .name = WDT_QUOTE(WDT_SET),
-    .prepared_bytes = WDT_NAME(prepared_bytes),
-    .scratch_bytes = WDT_NAME(scratch_bytes),
-    .prepare = WDT_NAME(prepare),
-    .attend_window = WDT_NAME(attend_window),
-    .backward_bytes = WDT_NAME(backward_bytes),
-    .backward = WDT_NAME(backward),
     .attend = WDT_NAME(attend),
     .product = WDT_NAME(product),
     .product_transposed = WDT_NAME(product_transposed),
     .to_half = WDT_NAME(to_half),
     .first_unusable = wdt_find_unusable,
+};
+
+const wdt_window_kernels WDT_NAME(wdt_window_kernels) = {
+    .prepared_bytes = WDT_NAME(prepared_bytes),
+    .scratch_bytes = WDT_NAME(scratch_bytes),
+    .prepare = WDT_NAME(prepare),
+    .attend = WDT_NAME(attend_window),
+    .backward_bytes = WDT_NAME(backward_bytes),
+    .backward = WDT_NAME(backward),
     .multiply_add = multiply_add,
 };
