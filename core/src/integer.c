@@ -15,6 +15,7 @@
  *   out      2^-29 of the sum of weights times each row's largest number, for each row; float rounding where there is
  *            more than one chunk
  *   product  2^-29 of the sum over a block of inputs of |x| times its row's largest weight, for each input
+ *            with the transpose: 2^-23 of x's largest number times the row's largest weight, for each input
  * All are of a row's largest number: of numbers in one row that differ by more than 2^30, the small ones are lost. Rows
  * do not disturb each other. A score has no limit: the scale of scores follows the largest exponents. */
 #include <math.h>
