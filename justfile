@@ -23,6 +23,10 @@ sanitize:
 fuzz *args:
     python firmware/fuzz/fuzz.py {{ args }}
 
+# 24 hours of frames at 100 Hz through the node's task, window and session, in fast motion: a quarter of an hour.
+day hours="24":
+    WDT_DAY_HOURS={{ hours }} python -m pytest -s --log-cli-level=INFO tests/firmware/test_day.py
+
 # The node's bare-metal images on emulated chips: their tools from Debian where they are missing, tests, and what calls cost.
 firmware *args: firmware-tools
     WDT_REQUIRE_QEMU=1 python -m pytest tests/firmware/test_emulation.py
