@@ -160,6 +160,9 @@ int wdt_cache_fits(const wdt_cache *cache, const wdt_head *head);
 wdt_status wdt_step(const wdt_head *head, wdt_cache *cache, const float *q, const float *k, const float *v,
                     float *out);
 
+/* The first half of a step: appends, and attends to nothing. The refusals are the step's. */
+wdt_status wdt_cache_append(wdt_cache *cache, const float *k, const float *v);
+
 /* Asks the processor for the memory that the next step on this cache will read: worth its while when the caches of many
  * tracks are stepped in turn, and one is asked for while the one before it is stepped. Changes nothing. */
 void wdt_cache_prefetch(const wdt_cache *cache, const wdt_head *head);

@@ -85,6 +85,14 @@ wdt_status wdt_stream_run(wdt_stream *stream, const float *frame);
 void wdt_stream_keep(wdt_stream *stream, float *logits, float *embedding); /* of these, NULL is not computed */
 void wdt_stream_drop(wdt_stream *stream);
 
+/* Takes a frame whose pooled vector nobody will ask for: as a push without answers, but of the last layer it computes
+ * only what later frames attend to. The refusals are a push's, less those of what is not computed. The next push has to
+ * be at least wdt_model_pooled_frames() frames later than the last one that was taken so. */
+wdt_status wdt_stream_remember(wdt_stream *stream, const float *frame);
+
+/* Newest frames that a pooled vector is made of; 0: all, and then no frame can be remembered only. */
+ptrdiff_t wdt_model_pooled_frames(const wdt_model *model);
+
 /* Forgets every frame. */
 void wdt_stream_reset(wdt_stream *stream);
 

@@ -200,7 +200,7 @@ static void add_to_block(const wdt_cache *cache, ptrdiff_t t, int which, const f
     }
 }
 
-static wdt_status append(wdt_cache *cache, const float *k, const float *v)
+wdt_status wdt_cache_append(wdt_cache *cache, const float *k, const float *v)
 {
     const ptrdiff_t t = cache->length, row = (ptrdiff_t)cache->kv_heads * cache->head_dim;
     if (t == cache->capacity) {
@@ -236,7 +236,7 @@ wdt_status wdt_step(const wdt_head *head, wdt_cache *cache, const float *q, cons
     if (!wdt_cache_fits(cache, head)) {
         return WDT_E_CONFIG;
     }
-    const wdt_status status = append(cache, k, v);
+    const wdt_status status = wdt_cache_append(cache, k, v);
     if (status != WDT_OK) {
         return status;
     }

@@ -23,6 +23,18 @@ size_t wdt_pool_floats(const wdt_model *model)
     }
 }
 
+ptrdiff_t wdt_model_pooled_frames(const wdt_model *model)
+{
+    switch (model->pooling.kind) {
+    case WDT_POOL_LAST:
+        return 1;
+    case WDT_POOL_LAST_N:
+        return (ptrdiff_t)model->pooling.frames;
+    default:
+        return 0;
+    }
+}
+
 /* *sum += x, with the part that was rounded off kept in *carry. */
 static void add_exactly(float *sum, float *carry, float x)
 {

@@ -167,16 +167,23 @@ static attention_weights weights_of(const wdt_model *model, int32_t layer)
     return W;
 }
 
-/* out [Hq D] of q [Hq D] and x = norm(h) [d], whose key and value [Hkv D] are appended to the cache. */
+/* Key and value [Hkv D] each, one behind the other, of x = norm(h) [d]. */
+static wdt_status make_keys(const wdt_model *model, const attention_weights *W, const float *x, float *k)
+{
+    const int32_t d = model->width, dkv = model->head.kv_heads * model->head.head_dim;
+    affine(x, W->Wk, NULL, model->half, d, dkv, k);
+    affine(x, W->Wv, NULL, model->half, d, dkv, k + dkv);
+    return wdt_first_unusable(k, 2 * (size_t)dkv) < 0 ? WDT_OK : WDT_E_NON_FINITE;
+}
+
+/* out [Hq D] of q [Hq D] and x, whose key and value are appended to the cache. */
 static wdt_status attend_keys(const wdt_model *model, wdt_cache *cache, const attention_weights *W, const float *q,
                               const float *x, float *out)
 {
-    const int32_t d = model->width, dq = model->head.q_heads * model->head.head_dim;
     const int32_t dkv = model->head.kv_heads * model->head.head_dim;
-    float *const k = out + dq, *const v = k + dkv;
-    affine(x, W->Wk, NULL, model->half, d, dkv, k);
-    affine(x, W->Wv, NULL, model->half, d, dkv, v);
-    return wdt_first_unusable(k, 2 * (size_t)dkv) < 0 ? wdt_step(&model->head, cache, q, k, v, out) : WDT_E_NON_FINITE;
+    float *const k = out + model->head.q_heads * model->head.head_dim;
+    const wdt_status status = make_keys(model, W, x, k);
+    return status == WDT_OK ? wdt_step(&model->head, cache, q, k, k + dkv, out) : status;
 }
 
 /* The same with x itself in the cache, for all heads have one Wk and one Wv, and both are linear:
@@ -221,6 +228,21 @@ static wdt_status attend(const wdt_stream *stream, int32_t layer)
     return status == WDT_OK && !is_usable(stream) ? WDT_E_NON_FINITE : status;
 }
 
+/* What later frames attend to, of the last layer: its cache takes the frame, and nothing else is computed. */
+static wdt_status remember(const wdt_stream *stream)
+{
+    const wdt_model *const model = stream->model;
+    const int32_t last = model->layers - 1, d = model->width, dkv = model->head.kv_heads * model->head.head_dim;
+    float *const x = stream->scratch, *const k = x + d;
+    normalise(stream->hidden, model->norm, d, x);
+    if (model->absorbed) {
+        return wdt_cache_append(&stream->caches[last], x, x);
+    }
+    const attention_weights W = weights_of(model, last);
+    const wdt_status status = make_keys(model, &W, x, k);
+    return status == WDT_OK ? wdt_cache_append(&stream->caches[last], k, k + dkv) : status;
+}
+
 /* h += W2 act(W1 norm(h)) */
 static void feed_forward(const wdt_stream *stream, int32_t layer)
 {
@@ -239,15 +261,15 @@ static void feed_forward(const wdt_stream *stream, int32_t layer)
     wdt_kernels_in_use()->product(inner, 1, W2, model->half, hidden, d, 1, stream->hidden);
 }
 
-/* From frame to the last layer's h; on a refusal the caches of the first layers have one token too many. */
-static wdt_status run_layers(wdt_stream *stream, const float *frame)
+/* From frame to the h behind `layers` of them; on a refusal the caches of the first have one token too many. */
+static wdt_status run_layers(wdt_stream *stream, const float *frame, int32_t layers)
 {
     const wdt_model *const model = stream->model;
     enter(stream, frame);
     if (!is_usable(stream)) {
         return WDT_E_NON_FINITE;
     }
-    for (int32_t l = 0; l < model->layers; l++) {
+    for (int32_t l = 0; l < layers; l++) {
         const wdt_status status = attend(stream, l);
         if (status != WDT_OK) {
             return status;
@@ -310,11 +332,28 @@ wdt_status wdt_stream_run(wdt_stream *stream, const float *frame)
     if (stream->length == stream->capacity) {
         return WDT_E_FULL;
     }
-    const wdt_status status = run_layers(stream, frame);
+    const wdt_status status = run_layers(stream, frame, stream->model->layers);
     if (status != WDT_OK) {
         wdt_stream_drop(stream);
     }
     return status;
+}
+
+wdt_status wdt_stream_remember(wdt_stream *stream, const float *frame)
+{
+    if (stream->length == stream->capacity) {
+        return WDT_E_FULL;
+    }
+    wdt_status status = run_layers(stream, frame, stream->model->layers - 1);
+    if (status == WDT_OK) {
+        status = remember(stream);
+    }
+    if (status != WDT_OK) {
+        wdt_stream_drop(stream);
+        return status;
+    }
+    stream->length++;
+    return WDT_OK;
 }
 
 void wdt_stream_keep(wdt_stream *stream, float *logits, float *embedding)

@@ -252,19 +252,25 @@ static void push_window(ruv_temporal_ctx_t *ctx, const float *frame)
     ctx->held += ctx->held < ctx->window_len;
 }
 
-/* Runs the ring's frames, oldest first, through an empty stream. */
+/* Runs the ring's frames, oldest first, through an empty stream. Those that the pooling does not ask for are remembered
+ * only. */
 static wdt_status classify_window(ruv_temporal_ctx_t *ctx, float *logits)
 {
     wdt_stream *const stream = &ctx->stream[0];
     const size_t F = (size_t)ctx->model.features;
+    const ptrdiff_t pooled = wdt_model_pooled_frames(&ctx->model);
     uint32_t row = ctx->held < ctx->window_len ? 0 : ctx->next;
     wdt_stream_reset(stream);
-    for (uint32_t n = 1; n <= ctx->held; n++) {
-        const wdt_status status = wdt_stream_run(stream, ctx->window + row * F);
+    for (uint32_t left = ctx->held; left > 0; left--) {
+        const float *const frame = ctx->window + row * F;
+        const int asked = pooled == 0 || left <= (size_t)pooled;
+        const wdt_status status = asked ? wdt_stream_run(stream, frame) : wdt_stream_remember(stream, frame);
         if (status != WDT_OK) {
             return status;
         }
-        wdt_stream_keep(stream, n == ctx->held ? logits : NULL, NULL);
+        if (asked) {
+            wdt_stream_keep(stream, left == 1 ? logits : NULL, NULL);
+        }
         row = row + 1 < ctx->window_len ? row + 1 : 0;
     }
     return WDT_OK;
