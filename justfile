@@ -23,7 +23,7 @@ sanitize:
 fuzz *args:
     python firmware/fuzz/fuzz.py {{ args }}
 
-# 24 hours of frames at 100 Hz through the node's task, window and session, in fast motion: a quarter of an hour.
+# 24 hours of frames at 100 Hz through the node's task, window and session, in fast motion: five minutes.
 day hours="24":
     WDT_DAY_HOURS={{ hours }} python -m pytest -s --log-cli-level=INFO tests/firmware/test_day.py
 
