@@ -86,6 +86,19 @@ def test_a_header_compiles_and_gives_the_blob_back(wdt: Wdt, tmp_path: Path) -> 
     assert done.stdout == (SHIPPED / "activity.rvne").read_bytes()
 
 
+def test_a_shipped_blob_comes_out_as_it_is_and_says_what_menuconfig_needs(wdt: Wdt, tmp_path: Path) -> None:
+    ended = wdt("node", "blob", "activity", "-o", tmp_path / "model.rvne")
+    assert ended.code == 0
+    assert (tmp_path / "model.rvne").read_bytes() == (SHIPPED / "activity.rvne").read_bytes()
+    assert "TEMPORAL_INPUT_DIM 30, TEMPORAL_N_CLASSES 10" in ended.out
+
+
+def test_a_damaged_blob_is_not_written(wdt: Wdt, reference: Path, tmp_path: Path) -> None:
+    reference.write_bytes(reference.read_bytes()[:-1])
+    assert "bytes" in wdt("node", "blob", reference, "-o", tmp_path / "model.rvne").error_line()
+    assert not (tmp_path / "model.rvne").exists()
+
+
 def test_a_header_does_not_take_the_models_place(wdt: Wdt, reference: Path) -> None:
     before = reference.read_bytes()
     assert "is read" in wdt("node", "header", reference, "-o", reference).error_line()
