@@ -12,8 +12,9 @@ lint:
     ruff format --check .
     mypy
 
+# A file's tests run in one process, since they share what it has built; files run beside each other.
 test *args:
-    python -m pytest {{ args }}
+    python -m pytest -n auto --dist loadfile {{ args }}
 
 # The C core's own tests under AddressSanitizer and UndefinedBehaviorSanitizer.
 sanitize:
