@@ -37,13 +37,13 @@ typedef struct wdt_model {
     int32_t classes;       /* C */
     int32_t pooled_dim;    /* P */
     int32_t embedding_dim; /* E */
-    uint8_t half;          /* dtype of the weights and of the records' tensors: 1 float16, 0 float32 */
+    uint8_t dtype;         /* of the weights and of the records' tensors: WDT_FLOAT32, WDT_FLOAT16 or WDT_INT8 */
     uint8_t has_chain;     /* the blob states its feature chain */
     uint32_t norm;
     wdt_pooling_words pooling;
     wdt_chain_params chain; /* how the frames were made; the defaults without the record */
     const void *weights;                       /* per layer Wq [d, Hq D], Wk, Wv [d, Hkv D], Wo [Hq D, d] */
-    ptrdiff_t layer_weights;                   /* numbers from one layer's Wq to the next one's */
+    ptrdiff_t layer_bytes;                     /* from one layer's Wq to the next one's */
     const void *classifier;                    /* Wc [P, C] */
     const void *classifier_bias;               /* bc [C], or NULL */
     const uint8_t *feature_mean, *feature_scale; /* [F] float32 each, not aligned, or NULL */

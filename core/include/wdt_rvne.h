@@ -28,6 +28,11 @@ extern "C" {
 #define WDT_RVNE_CRC_BYTES 4u
 #define WDT_FLAG_FLOAT16 0x01u
 #define WDT_FLAG_RECORDS 0x02u
+#define WDT_FLAG_INT8 0x04u /* not together with WDT_FLAG_FLOAT16 */
+
+/* Of a blob's weights, and of its records' tensors but for those that are always float32. An int8 tensor is its float32
+ * scale, its numbers, and zeros up to a multiple of 4; a weight is scale * number. */
+enum { WDT_FLOAT32 = 0, WDT_FLOAT16 = 1, WDT_INT8 = 2 };
 
 typedef struct wdt_rvne_header {
     uint8_t flags;
@@ -50,6 +55,9 @@ wdt_status wdt_rvne_parse(const uint8_t *bytes, size_t length, wdt_rvne *blob);
 
 /* Writes the 24 bytes of a header; the caller adds weights, records and checksum. Checks nothing. */
 void wdt_rvne_write_header(const wdt_rvne_header *header, uint8_t bytes[WDT_RVNE_HEADER_BYTES]);
+
+/* WDT_FLOAT32, WDT_FLOAT16 or WDT_INT8, as the flags say. */
+uint8_t wdt_rvne_dtype(const wdt_rvne_header *header);
 
 /* CRC-32 of IEEE 802.3 (zlib's), continuing from `crc`; start with 0. */
 uint32_t wdt_crc32(uint32_t crc, const uint8_t *bytes, size_t length);
@@ -80,7 +88,8 @@ enum { WDT_RECORDS(WDT_RECORD_ENUM) };
 /* The words (u32 each) that a record's payload opens with, in this order. Tensors follow, in the blob's dtype
  * except for feature_scale and class_statistics, which are always float32; each tensor is padded to a multiple of 4.
  * Records start right after the weights: behind an odd number of float16 weights they, and only they, lie at odd
- * multiples of 2, which suits float16 tensors; words and feature_scale are therefore read byte by byte. */
+ * multiples of 2, which suits float16 tensors; words and feature_scale are therefore read byte by byte. Every tensor of
+ * an int8 blob lies at a multiple of 4, as its weights_len is one. */
 #define WDT_PATTERN_FIELDS(X) \
     X(dense) X(window) X(block_size) X(causal) X(log_stride) X(landmarks) X(norm) X(n_global_tokens)
 #define WDT_POOLING_FIELDS(X) X(kind) X(frames)

@@ -16,15 +16,18 @@
  *            more than one chunk
  *   product  2^-29 of the sum over a block of inputs of |x| times its row's largest weight, for each input
  *            with the transpose: 2^-23 of x's largest number times the row's largest weight, for each input
+ *            with int8 weights, see integer_int8.c
  * All are of a row's largest number: of numbers in one row that differ by more than 2^30, the small ones are lost. Rows
  * do not disturb each other. A score has no limit: the scale of scores follows the largest exponents. */
 #include <math.h>
 
 #include "block.h"
 #include "gradient.h"
+#include "integer_int8.h"
 #include "kernels.h"
 #include "positions.h"
 #include "unusable.h"
+#include "wdt_rvne.h"
 
 #if defined(__GNUC__)
 #define INLINE static inline __attribute__((always_inline))
@@ -446,11 +449,15 @@ static void multiply(const float *x, int R, const void *W, int half, int32_t n_i
     }
 }
 
-static void product(const float *x, int32_t n, const void *W, int half, int32_t n_in, int32_t n_out, int add, float *y)
+static void product(const float *x, int32_t n, const void *W, int dtype, int32_t n_in, int32_t n_out, int add, float *y)
 {
+    if (dtype == WDT_INT8) {
+        wdt_integer_int8_product(x, n, W, n_in, n_out, add, y);
+        return;
+    }
     for (int32_t r = 0, R; r < n; r += R, x += R * n_in, y += R * n_out) {
         R = n - r >= MAX_HEADS ? MAX_HEADS : 1;
-        multiply(x, R, W, half, n_in, n_out, add, y);
+        multiply(x, R, W, dtype, n_in, n_out, add, y);
     }
 }
 
@@ -508,12 +515,16 @@ static void multiply_transposed(const float *x, int R, const void *W, int half, 
     }
 }
 
-static void product_transposed(const float *x, int32_t n, const void *W, int half, int32_t n_in, int32_t n_out, int add,
+static void product_transposed(const float *x, int32_t n, const void *W, int dtype, int32_t n_in, int32_t n_out, int add,
                                float *y)
 {
+    if (dtype == WDT_INT8) {
+        wdt_integer_int8_transposed(x, n, W, n_in, n_out, add, y);
+        return;
+    }
     for (int32_t r = 0, R; r < n; r += R, x += R * n_in, y += R * n_out) {
         R = n - r >= MAX_HEADS ? MAX_HEADS : 1;
-        multiply_transposed(x, R, W, half, n_in, n_out, add, y);
+        multiply_transposed(x, R, W, dtype, n_in, n_out, add, y);
     }
 }
 

@@ -16,12 +16,12 @@ typedef struct wdt_kernels {
     void (*attend)(const float *q, int heads, int D, const wdt_rows *token_rows, const wdt_candidates *tokens,
                    const wdt_rows *landmark_rows, const wdt_candidates *landmarks, float *out);
 
-    /* y [n, n_out] = x [n, n_in] W [n_in, n_out], or y + that where `add` is 1. W is float32 or, with `half`, float16. y
-     * does not overlap x. */
-    void (*product)(const float *x, int32_t n, const void *W, int half, int32_t n_in, int32_t n_out, int add, float *y);
+    /* y [n, n_out] = x [n, n_in] W [n_in, n_out], or y + that where `add` is 1. W is a tensor of this dtype
+     * (wdt_rvne.h): that of int8 begins with its scale, which results are multiplied with. y does not overlap x. */
+    void (*product)(const float *x, int32_t n, const void *W, int dtype, int32_t n_in, int32_t n_out, int add, float *y);
 
     /* The same with the transpose of W [n_out, n_in]. */
-    void (*product_transposed)(const float *x, int32_t n, const void *W, int half, int32_t n_in, int32_t n_out, int add,
+    void (*product_transposed)(const float *x, int32_t n, const void *W, int dtype, int32_t n_in, int32_t n_out, int add,
                                float *y);
 
     /* half [n] = x [n], rounded to nearest even. */

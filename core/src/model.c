@@ -7,7 +7,7 @@
 #include <stddef.h>
 #include <string.h>
 
-#include "half.h"
+#include "weights.h"
 
 #if defined(__BYTE_ORDER__) && __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
 #error "the weights of a .rvne blob are used in place, which needs a little-endian machine"
@@ -30,16 +30,18 @@ static int take_words(payload *from, void *words, size_t bytes)
     return 1;
 }
 
+static float read_float(const uint8_t *at)
+{
+    float x;
+    memcpy(&x, at, sizeof x);
+    return x;
+}
+
 /* 1 if no number is NaN or beyond +-limit. */
 static int all_within(const uint8_t *at, uint64_t count, int half, float limit)
 {
     for (uint64_t j = 0; j < count; j++, at += wdt_number_bytes(half)) {
-        float x;
-        if (half) {
-            x = wdt_half_to_float((uint16_t)(at[0] | at[1] << 8));
-        } else {
-            memcpy(&x, at, sizeof x);
-        }
+        const float x = half ? wdt_half_to_float((uint16_t)(at[0] | at[1] << 8)) : read_float(at);
         if (!(fabsf(x) <= limit)) {
             return 0;
         }
@@ -47,12 +49,33 @@ static int all_within(const uint8_t *at, uint64_t count, int half, float limit)
     return 1;
 }
 
-/* Points *data at `count` numbers within +-limit, which are followed by zeros up to a multiple of 4. count < 2^49. */
-static int take_tensor(payload *from, uint64_t count, int half, float limit, const void **data)
+/* 1 if no number of a tensor is NaN or beyond +-limit, and an int8 one is what the format says: no negative scale, and
+ * zeros behind its numbers. */
+static int is_valid(const uint8_t *tensor, int dtype, uint64_t count, float limit)
 {
-    const uint64_t bytes = count * wdt_number_bytes(half), padded = (bytes + 3u) / 4u * 4u;
-    if (bytes > from->left || !all_within(from->at, count, half, limit)) {
+    if (dtype != WDT_INT8) {
+        return all_within(tensor, count, dtype, limit);
+    }
+    const float scale = read_float(tensor);
+    int valid = scale >= 0.0f && scale * 128.0f <= limit; /* neither holds for NaN */
+    for (uint64_t j = sizeof scale + count; j < wdt_tensor_bytes(dtype, count); j++) {
+        valid = valid && tensor[j] == 0;
+    }
+    return valid;
+}
+
+/* Points *data at `tensors` valid ones of `count` numbers each; zeros follow the last one up to a multiple of 4.
+ * tensors * count < 2^49. */
+static int take_tensors(payload *from, uint64_t tensors, uint64_t count, int dtype, float limit, const void **data)
+{
+    const uint64_t each = wdt_tensor_bytes(dtype, count), bytes = tensors * each, padded = (bytes + 3u) / 4u * 4u;
+    if (bytes > from->left) {
         return 0;
+    }
+    for (uint64_t t = 0; t < tensors; t++) {
+        if (!is_valid(from->at + t * each, dtype, count, limit)) {
+            return 0;
+        }
     }
     const uint64_t step = padded < from->left ? padded : from->left; /* the record itself is padded at its end */
     *data = from->at;
@@ -64,7 +87,7 @@ static int take_tensor(payload *from, uint64_t count, int half, float limit, con
 /* A weight tensor, in the blob's dtype. */
 static int take_weights(payload *from, const wdt_model *model, uint64_t count, const void **data)
 {
-    return take_tensor(from, count, model->half, WDT_MAX_WEIGHT, data);
+    return take_tensors(from, 1, count, model->dtype, WDT_MAX_WEIGHT, data);
 }
 
 static int open_record(const wdt_rvne *blob, uint16_t tag, payload *from)
@@ -153,8 +176,8 @@ static const char *read_feature_scale(wdt_model *model, const wdt_rvne *blob)
     if (!open_record(blob, WDT_RECORD_feature_scale, &from)) {
         return NULL;
     }
-    if (!take_tensor(&from, (uint64_t)model->features, 0, FLT_MAX, &mean) ||
-        !take_tensor(&from, (uint64_t)model->features, 0, FLT_MAX, &scale) || from.left != 0) {
+    if (!take_tensors(&from, 1, (uint64_t)model->features, WDT_FLOAT32, FLT_MAX, &mean) ||
+        !take_tensors(&from, 1, (uint64_t)model->features, WDT_FLOAT32, FLT_MAX, &scale) || from.left != 0) {
         return "the feature scale record is not one finite float32 mean and scale per feature";
     }
     model->feature_mean = mean;
@@ -173,8 +196,8 @@ static const char *read_feed_forward(wdt_model *model, const wdt_rvne *blob)
         words.activation > WDT_ACT_SILU) {
         return "the feed-forward record's hidden size is not 1 to 65535, or its activation is unknown";
     }
-    const uint64_t layer = 2 * (uint64_t)words.hidden * (uint64_t)model->width;
-    if (!take_weights(&from, model, (uint64_t)model->layers * layer, &model->feed_forward) || from.left != 0) {
+    const uint64_t size = (uint64_t)words.hidden * (uint64_t)model->width, tensors = 2 * (uint64_t)model->layers;
+    if (!take_tensors(&from, tensors, size, model->dtype, WDT_MAX_WEIGHT, &model->feed_forward) || from.left != 0) {
         return "the feed-forward record is not W1 [input_dim, hidden] and W2 [hidden, input_dim] per layer, within +-10^6";
     }
     model->hidden = (int32_t)words.hidden;
@@ -251,17 +274,25 @@ static const char *read_classifier_bias(wdt_model *model, const wdt_rvne *blob)
 static const char *read_weights(wdt_model *model, const wdt_rvne *blob)
 {
     const uint64_t d = (uint64_t)model->width, D = (uint64_t)model->head.head_dim;
-    const uint64_t layer = 2 * d * D * ((uint64_t)model->head.q_heads + (uint64_t)model->head.kv_heads); /* < 2^51 */
-    const uint64_t classifier = (uint64_t)model->pooled_dim * (uint64_t)model->classes;
-    const uint64_t given = blob->header.weights_len / wdt_number_bytes(model->half);
-    if (layer > given || (uint64_t)model->layers * layer + classifier != given) {
+    const uint64_t query = d * D * (uint64_t)model->head.q_heads, key = d * D * (uint64_t)model->head.kv_heads;
+    const uint64_t sizes[4] = {query, key, key, query}; /* Wq, Wk, Wv, Wo */
+    const uint64_t classes = (uint64_t)model->pooled_dim * (uint64_t)model->classes;
+    const uint64_t last = wdt_tensor_bytes(model->dtype, classes), given = blob->header.weights_len;
+    const uint64_t layer = 2 * (wdt_tensor_bytes(model->dtype, query) + wdt_tensor_bytes(model->dtype, key)); /* < 2^54 */
+    if (layer > given || (uint64_t)model->layers * layer + last != given) {
         return "the number of weights is not the one that the header's sizes ask for";
     }
-    model->layer_weights = (ptrdiff_t)layer;
-    model->classifier = blob->weights + (uint64_t)model->layers * layer * wdt_number_bytes(model->half);
-    return all_within(blob->weights, given, model->half, WDT_MAX_WEIGHT)
+    const uint8_t *tensor = blob->weights;
+    int valid = 1;
+    for (int32_t t = 0; t < 4 * model->layers && valid; t++) {
+        valid = is_valid(tensor, model->dtype, sizes[t % 4], WDT_MAX_WEIGHT);
+        tensor += wdt_tensor_bytes(model->dtype, sizes[t % 4]);
+    }
+    model->layer_bytes = (ptrdiff_t)layer;
+    model->classifier = blob->weights + (uint64_t)model->layers * layer;
+    return valid && is_valid(model->classifier, model->dtype, classes, WDT_MAX_WEIGHT)
                ? NULL
-               : "the weights hold NaN, infinity or a number beyond +-10^6";
+               : "the weights hold NaN, infinity or a number beyond +-10^6, or an int8 tensor is none";
 }
 
 /* Keys and values are products of norm(h), so a cache may hold that instead, and the query and the weighted sum go
@@ -289,7 +320,7 @@ wdt_status wdt_model_init(wdt_model *model, const wdt_rvne *blob, const char **w
         .layers = header->n_layers,
         .classes = header->n_classes,
         .pooled_dim = header->input_dim,
-        .half = (header->flags & WDT_FLAG_FLOAT16) != 0,
+        .dtype = wdt_rvne_dtype(header),
         .norm = WDT_NORM_NONE,
         .pooling = {WDT_POOL_MEAN, 0},
         .chain = wdt_chain_params_default(),

@@ -9,17 +9,18 @@
  *   weigh    exp and sum, head by head; earlier sums are rescaled, as in a running softmax
  *   add      tiles of H heads x 4 dimensions over all rows of the chunk, then single dimensions
  *
- * `half`, H and the other sizes of a tile are constants once inlined. float16 numbers become float32 as they are loaded.
+ * `half`, `dtype`, H and the other sizes of a tile are constants once inlined. float16 and int8 numbers become float32 as
+ * they are loaded.
  * Results differ from the scalar kernels' by rounding alone: another order of sums, fused multiply-add where there is
  * one, and wdt_exp() in place of expf(). */
 #include <math.h>
 
 #include "exponential.h"
 #include "gradient.h"
-#include "half.h"
 #include "kernels.h"
 #include "positions.h"
 #include "unusable.h"
+#include "weights.h"
 
 #if defined(__GNUC__)
 #define INLINE static inline __attribute__((always_inline))
@@ -53,12 +54,15 @@ typedef struct running {
     int chunks;               /* so far: `out` holds nothing before the first */
 } running;
 
-/* A float16 number by bits, as wdt_half_to_float() has it, but in five instructions: with its exponent's bias still
- * that of a half, subnormals among them, and then 2^112 times that, which is exact. No infinity, no NaN: neither is ever
- * in a cache or a model. */
-INLINE float number(const void *numbers, int half, ptrdiff_t at)
+/* An int8 number comes without its tensor's scale. A float16 one goes by bits, as wdt_half_to_float() has it, but in five
+ * instructions: with its exponent's bias still that of a half, subnormals among them, and then 2^112 times that, which is
+ * exact. No infinity, no NaN: neither is ever in a cache or a model. */
+INLINE float number(const void *numbers, int dtype, ptrdiff_t at)
 {
-    if (half) {
+    if (dtype == WDT_INT8) {
+        return (float)((const int8_t *)numbers)[at];
+    }
+    if (dtype == WDT_FLOAT16) {
         const int32_t extended = ((const int16_t *)numbers)[at];
         return wdt_bits_float((uint32_t)extended << 13 & 0x8FFFFFFFu) * 0x1p112f;
     }
@@ -66,7 +70,7 @@ INLINE float number(const void *numbers, int half, ptrdiff_t at)
 }
 
 /* sums [TILE, H] += keys x queries over dimensions d .. d + N - 1 */
-INLINE void multiply_keys(const void *const *keys, const float *const *q, int half, int H, int N, ptrdiff_t d,
+INLINE void multiply_keys(const void *const *keys, const float *const *q, int dtype, int H, int N, ptrdiff_t d,
                           float *sums)
 {
     UNROLL
@@ -78,7 +82,7 @@ INLINE void multiply_keys(const void *const *keys, const float *const *q, int ha
         }
         UNROLL
         for (int r = 0; r < TILE; r++) {
-            const float key = number(keys[r], half, d + k);
+            const float key = number(keys[r], dtype, d + k);
             UNROLL
             for (int h = 0; h < H; h++) {
                 sums[r * H + h] = wdt_fma(key, query[h], sums[r * H + h]);
@@ -93,7 +97,7 @@ INLINE float larger(float a, float b)
 }
 
 /* sums [TILE, H] = rows [TILE, D] x q [H, D] */
-INLINE void multiply_tile(const void *const *rows, const float *q, ptrdiff_t D, int half, int H, float *sums)
+INLINE void multiply_tile(const void *const *rows, const float *q, ptrdiff_t D, int dtype, int H, float *sums)
 {
     const void *keys[TILE];
     const float *queries[MAX_HEADS];
@@ -111,10 +115,10 @@ INLINE void multiply_tile(const void *const *rows, const float *q, ptrdiff_t D, 
     }
     ptrdiff_t d = 0;
     for (; d + 4 <= D; d += 4) {
-        multiply_keys(keys, queries, half, H, 4, d, sums);
+        multiply_keys(keys, queries, dtype, H, 4, d, sums);
     }
     for (; d < D; d++) {
-        multiply_keys(keys, queries, half, H, 1, d, sums);
+        multiply_keys(keys, queries, dtype, H, 1, d, sums);
     }
 }
 
@@ -352,18 +356,20 @@ static void attend(const float *q, int heads, int D, const wdt_rows *token_rows,
 /* ------------------------------------------------------------------------------------------------------- products */
 
 /* Outputs j .. j + N - 1 of R rows of x, in registers over all inputs: a weight is loaded once for R of them. */
-INLINE void multiply_outputs(const float *x, const void *W, int half, ptrdiff_t n_in, ptrdiff_t n_out, ptrdiff_t j,
+INLINE void multiply_outputs(const float *x, const void *W, int dtype, ptrdiff_t n_in, ptrdiff_t n_out, ptrdiff_t j,
                              int R, int N, int add, float *y)
 {
+    const void *const numbers = wdt_tensor_numbers(W, dtype);
+    const float scale = wdt_tensor_scale(W, dtype);
     float sums[OUTPUTS];
     UNROLL
     for (int s = 0; s < R * N; s++) {
-        sums[s] = add ? y[s / N * n_out + j + s % N] : 0.0f;
+        sums[s] = add && dtype != WDT_INT8 ? y[s / N * n_out + j + s % N] : 0.0f;
     }
     for (ptrdiff_t i = 0; i < n_in; i++) {
         UNROLL
         for (int s = 0; s < N; s++) {
-            const float weight = number(W, half, i * n_out + j + s);
+            const float weight = number(numbers, dtype, i * n_out + j + s);
             UNROLL
             for (int r = 0; r < R; r++) {
                 sums[r * N + s] = wdt_fma(x[r * n_in + i], weight, sums[r * N + s]);
@@ -372,79 +378,87 @@ INLINE void multiply_outputs(const float *x, const void *W, int half, ptrdiff_t 
     }
     UNROLL
     for (int s = 0; s < R * N; s++) {
-        y[s / N * n_out + j + s % N] = sums[s];
+        float *const at = y + s / N * n_out + j + s % N;
+        *at = dtype != WDT_INT8 ? sums[s] : add ? wdt_fma(sums[s], scale, *at) : sums[s] * scale;
     }
 }
 
-INLINE void multiply_rows(const float *x, const void *W, int half, ptrdiff_t n_in, ptrdiff_t n_out, int R, int add,
+INLINE void multiply_rows(const float *x, const void *W, int dtype, ptrdiff_t n_in, ptrdiff_t n_out, int R, int add,
                           float *y)
 {
     ptrdiff_t j = 0;
     for (; j + OUTPUTS / R <= n_out; j += OUTPUTS / R) {
-        multiply_outputs(x, W, half, n_in, n_out, j, R, OUTPUTS / R, add, y);
+        multiply_outputs(x, W, dtype, n_in, n_out, j, R, OUTPUTS / R, add, y);
     }
     for (; R == 1 && j + TILE <= n_out; j += TILE) {
-        multiply_outputs(x, W, half, n_in, n_out, j, R, TILE, add, y);
+        multiply_outputs(x, W, dtype, n_in, n_out, j, R, TILE, add, y);
     }
     for (; j < n_out; j++) {
-        multiply_outputs(x, W, half, n_in, n_out, j, R, 1, add, y);
+        multiply_outputs(x, W, dtype, n_in, n_out, j, R, 1, add, y);
     }
 }
 
-INLINE void multiply(const float *x, int32_t n, const void *W, int half, ptrdiff_t n_in, ptrdiff_t n_out, int add,
+INLINE void multiply(const float *x, int32_t n, const void *W, int dtype, ptrdiff_t n_in, ptrdiff_t n_out, int add,
                      float *y)
 {
     int32_t r = 0;
     for (; r + TILE <= n; r += TILE) {
-        multiply_rows(x + r * n_in, W, half, n_in, n_out, TILE, add, y + r * n_out);
+        multiply_rows(x + r * n_in, W, dtype, n_in, n_out, TILE, add, y + r * n_out);
     }
     for (; r < n; r++) {
-        multiply_rows(x + r * n_in, W, half, n_in, n_out, 1, add, y + r * n_out);
+        multiply_rows(x + r * n_in, W, dtype, n_in, n_out, 1, add, y + r * n_out);
     }
 }
 
-static void product(const float *x, int32_t n, const void *W, int half, int32_t n_in, int32_t n_out, int add, float *y)
+static void product(const float *x, int32_t n, const void *W, int dtype, int32_t n_in, int32_t n_out, int add, float *y)
 {
-    if (half) {
-        multiply(x, n, W, 1, n_in, n_out, add, y);
+    if (dtype == WDT_INT8) {
+        multiply(x, n, W, WDT_INT8, n_in, n_out, add, y);
+    } else if (dtype == WDT_FLOAT16) {
+        multiply(x, n, W, WDT_FLOAT16, n_in, n_out, add, y);
     } else {
-        multiply(x, n, W, 0, n_in, n_out, add, y);
+        multiply(x, n, W, WDT_FLOAT32, n_in, n_out, add, y);
     }
 }
 
 /* H rows of x times the rows of W [n_out, n_in], a tile of them at a time; behind the last one, it again. */
-INLINE void multiply_transposed(const float *x, const void *W, int half, ptrdiff_t n_in, ptrdiff_t n_out, int H, int add,
+INLINE void multiply_transposed(const float *x, const void *W, int dtype, ptrdiff_t n_in, ptrdiff_t n_out, int H, int add,
                                 float *y)
 {
+    const char *const numbers = wdt_tensor_numbers(W, dtype);
+    const float scale = wdt_tensor_scale(W, dtype);
     for (ptrdiff_t j = 0; j < n_out; j += TILE) {
         const int R = n_out - j < TILE ? (int)(n_out - j) : TILE;
         const void *rows[TILE];
         float sums[TILE * MAX_HEADS];
         for (int r = 0; r < TILE; r++) {
             const ptrdiff_t row = j + (r < R ? r : R - 1);
-            rows[r] = (const char *)W + (size_t)(row * n_in) * wdt_number_bytes(half);
+            rows[r] = numbers + (size_t)(row * n_in) * wdt_weight_bytes(dtype);
         }
-        multiply_tile(rows, x, n_in, half, H, sums);
+        multiply_tile(rows, x, n_in, dtype, H, sums);
         for (int r = 0; r < R; r++) {
             for (int h = 0; h < H; h++) {
                 float *const at = y + h * n_out + j + r;
-                *at = add ? *at + sums[r * H + h] : sums[r * H + h];
+                const float sum = dtype == WDT_INT8 ? sums[r * H + h] * scale : sums[r * H + h];
+                *at = add ? *at + sum : sum;
             }
         }
     }
 }
 
-static void product_transposed(const float *x, int32_t n, const void *W, int half, int32_t n_in, int32_t n_out, int add,
+static void product_transposed(const float *x, int32_t n, const void *W, int dtype, int32_t n_in, int32_t n_out, int add,
                                float *y)
 {
     for (int32_t r = 0, H; r < n; r += H, x += H * n_in, y += H * n_out) {
         H = n - r >= MAX_HEADS ? MAX_HEADS : 1;
         if (H == 1) {
-            multiply_transposed(x, W, half, n_in, n_out, 1, add, y);
-        } else if (half) {
-            multiply_transposed(x, W, 1, n_in, n_out, MAX_HEADS, add, y);
+            multiply_transposed(x, W, dtype, n_in, n_out, 1, add, y);
+        } else if (dtype == WDT_INT8) {
+            multiply_transposed(x, W, WDT_INT8, n_in, n_out, MAX_HEADS, add, y);
+        } else if (dtype == WDT_FLOAT16) {
+            multiply_transposed(x, W, WDT_FLOAT16, n_in, n_out, MAX_HEADS, add, y);
         } else {
-            multiply_transposed(x, W, 0, n_in, n_out, MAX_HEADS, add, y);
+            multiply_transposed(x, W, WDT_FLOAT32, n_in, n_out, MAX_HEADS, add, y);
         }
     }
 }

@@ -75,6 +75,18 @@ void wdt_rvne_write_header(const wdt_rvne_header *header, uint8_t bytes[WDT_RVNE
     write_u32(bytes + 0x14, header->weights_len);
 }
 
+uint8_t wdt_rvne_dtype(const wdt_rvne_header *header)
+{
+    return header->flags & WDT_FLAG_INT8 ? WDT_INT8 : header->flags & WDT_FLAG_FLOAT16 ? WDT_FLOAT16 : WDT_FLOAT32;
+}
+
+/* No unknown flag, and one dtype. */
+static int flags_are_known(uint8_t flags)
+{
+    const unsigned both = WDT_FLAG_FLOAT16 | WDT_FLAG_INT8;
+    return !(flags & ~(both | WDT_FLAG_RECORDS)) && (flags & both) != both;
+}
+
 /* Finds the sections of a buffer of `length` bytes, which must add up to exactly that many. 64-bit sums of 32-bit
  * fields cannot overflow. */
 static wdt_status find_sections(const uint8_t *bytes, uint64_t length, wdt_rvne *blob)
@@ -84,7 +96,7 @@ static wdt_status find_sections(const uint8_t *bytes, uint64_t length, wdt_rvne 
     blob->weights = bytes + WDT_RVNE_HEADER_BYTES;
     blob->records = NULL;
     blob->records_len = 0;
-    if (header->weights_len % (header->flags & WDT_FLAG_FLOAT16 ? 2u : 4u) != 0) {
+    if (header->weights_len % (wdt_rvne_dtype(header) == WDT_FLOAT16 ? 2u : 4u) != 0) {
         return WDT_E_LENGTH;
     }
     if (!(header->flags & WDT_FLAG_RECORDS)) {
@@ -200,7 +212,7 @@ wdt_status wdt_rvne_parse(const uint8_t *bytes, size_t length, wdt_rvne *blob)
         return WDT_E_VERSION;
     }
     read_header(bytes, &parsed.header);
-    if (parsed.header.flags & ~(WDT_FLAG_FLOAT16 | WDT_FLAG_RECORDS) || bytes[0x07] != 0) {
+    if (!flags_are_known(parsed.header.flags) || bytes[0x07] != 0) {
         return WDT_E_FLAGS;
     }
     wdt_status status = find_sections(bytes, length, &parsed);

@@ -2,10 +2,10 @@
  * Written to be read, not to be the fastest: every query alone, every candidate in turn. A microcontroller has them too,
  * by name; portable.c and integer.c are what it starts with. */
 #include "gradient.h"
-#include "half.h"
 #include "kernels.h"
 #include "positions.h"
 #include "unusable.h"
+#include "weights.h"
 
 static void attend_group(const float *q, int heads, int D, const wdt_rows *token_rows, const wdt_candidates *tokens,
                          const wdt_rows *landmark_rows, const wdt_candidates *landmarks, float *out, float *log_sum)
@@ -29,29 +29,32 @@ static void attend(const float *q, int heads, int D, const wdt_rows *token_rows,
 }
 
 /* y [n, n_out] (+)= x [n, n_in] times a matrix whose rows lie `row` apart and whose columns lie `column` apart. */
-static void multiply(const float *x, int32_t n, const void *W, int half, ptrdiff_t n_in, ptrdiff_t n_out, ptrdiff_t row,
+static void multiply(const float *x, int32_t n, const void *W, int dtype, ptrdiff_t n_in, ptrdiff_t n_out, ptrdiff_t row,
                      ptrdiff_t column, int add, float *y)
 {
+    const void *const numbers = wdt_tensor_numbers(W, dtype);
+    const float scale = wdt_tensor_scale(W, dtype);
     for (int32_t r = 0; r < n; r++, x += n_in, y += n_out) {
         for (ptrdiff_t j = 0; j < n_out; j++) {
-            float sum = add ? y[j] : 0.0f;
+            const float before = add ? y[j] : 0.0f;
+            float sum = dtype == WDT_INT8 ? 0.0f : before;
             for (ptrdiff_t i = 0; i < n_in; i++) {
-                sum += x[i] * wdt_number_at(W, half, i * row + j * column);
+                sum += x[i] * wdt_weight_at(numbers, dtype, i * row + j * column);
             }
-            y[j] = sum;
+            y[j] = dtype == WDT_INT8 ? before + sum * scale : sum;
         }
     }
 }
 
-static void product(const float *x, int32_t n, const void *W, int half, int32_t n_in, int32_t n_out, int add, float *y)
+static void product(const float *x, int32_t n, const void *W, int dtype, int32_t n_in, int32_t n_out, int add, float *y)
 {
-    multiply(x, n, W, half, n_in, n_out, n_out, 1, add, y);
+    multiply(x, n, W, dtype, n_in, n_out, n_out, 1, add, y);
 }
 
-static void product_transposed(const float *x, int32_t n, const void *W, int half, int32_t n_in, int32_t n_out, int add,
+static void product_transposed(const float *x, int32_t n, const void *W, int dtype, int32_t n_in, int32_t n_out, int add,
                                float *y)
 {
-    multiply(x, n, W, half, n_in, n_out, 1, n_in, add, y);
+    multiply(x, n, W, dtype, n_in, n_out, 1, n_in, add, y);
 }
 
 void wdt_to_half(const float *x, ptrdiff_t n, uint16_t *half)

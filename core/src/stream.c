@@ -5,25 +5,28 @@
 #include <string.h>
 
 #include "checked.h"
-#include "half.h"
 #include "kernels.h"
 #include "pooling.h"
+#include "weights.h"
 #include "wdt_model.h"
 
 #define ALIGNMENT 16u /* of each part of the memory, so that it suits any type */
 
-static const void *skip(const void *weights, int half, ptrdiff_t count)
+/* What follows a tensor of `count` numbers. */
+static const void *skip(const void *tensor, int dtype, ptrdiff_t count)
 {
-    return (const char *)weights + (size_t)count * wdt_number_bytes(half);
+    return (const char *)tensor + (size_t)wdt_tensor_bytes(dtype, (uint64_t)count);
 }
 
 /* y [n_out] = x [n_in] W [n_in, n_out] + bias [n_out], which may be NULL */
-static void affine(const float *x, const void *W, const void *bias, int half, int32_t n_in, int32_t n_out, float *y)
+static void affine(const float *x, const void *W, const void *bias, int dtype, int32_t n_in, int32_t n_out, float *y)
 {
+    const void *const biases = bias ? wdt_tensor_numbers(bias, dtype) : NULL;
+    const float scale = bias ? wdt_tensor_scale(bias, dtype) : 0.0f;
     for (int32_t j = 0; bias && j < n_out; j++) {
-        y[j] = wdt_number_at(bias, half, j);
+        y[j] = scale * wdt_weight_at(biases, dtype, j);
     }
-    wdt_kernels_in_use()->product(x, 1, W, half, n_in, n_out, bias != NULL, y);
+    wdt_kernels_in_use()->product(x, 1, W, dtype, n_in, n_out, bias != NULL, y);
 }
 
 /* y [n] = x [n], or x / sqrt(mean(x^2) + eps): RMSNorm without gain (Zhang and Sennrich 2019). */
@@ -145,7 +148,7 @@ static void enter(const wdt_stream *stream, const float *frame)
                         : frame[f];
     }
     if (model->input_weight) {
-        affine(scaled, model->input_weight, model->input_bias, model->half, model->features, model->width,
+        affine(scaled, model->input_weight, model->input_bias, model->dtype, model->features, model->width,
                stream->hidden);
     }
 }
@@ -160,10 +163,10 @@ static attention_weights weights_of(const wdt_model *model, int32_t layer)
     const ptrdiff_t d = model->width, D = model->head.head_dim;
     const ptrdiff_t query = d * model->head.q_heads * D, key = d * model->head.kv_heads * D;
     attention_weights W;
-    W.Wq = skip(model->weights, model->half, model->layer_weights * layer);
-    W.Wk = skip(W.Wq, model->half, query);
-    W.Wv = skip(W.Wk, model->half, key);
-    W.Wo = skip(W.Wv, model->half, key);
+    W.Wq = (const char *)model->weights + model->layer_bytes * layer;
+    W.Wk = skip(W.Wq, model->dtype, query);
+    W.Wv = skip(W.Wk, model->dtype, key);
+    W.Wo = skip(W.Wv, model->dtype, key);
     return W;
 }
 
@@ -171,8 +174,8 @@ static attention_weights weights_of(const wdt_model *model, int32_t layer)
 static wdt_status make_keys(const wdt_model *model, const attention_weights *W, const float *x, float *k)
 {
     const int32_t d = model->width, dkv = model->head.kv_heads * model->head.head_dim;
-    affine(x, W->Wk, NULL, model->half, d, dkv, k);
-    affine(x, W->Wv, NULL, model->half, d, dkv, k + dkv);
+    affine(x, W->Wk, NULL, model->dtype, d, dkv, k);
+    affine(x, W->Wv, NULL, model->dtype, d, dkv, k + dkv);
     return wdt_first_unusable(k, 2 * (size_t)dkv) < 0 ? WDT_OK : WDT_E_NON_FINITE;
 }
 
@@ -195,13 +198,13 @@ static wdt_status attend_inputs(const wdt_model *model, wdt_cache *cache, const 
     const int32_t d = model->width, D = model->head.head_dim, heads = model->head.q_heads;
     const float scale = sqrtf((float)d / (float)D);
     float *const on_inputs = out + heads * D, *const sums = on_inputs + heads * d; /* [Hq, d] each */
-    wdt_kernels_in_use()->product_transposed(q, heads, W->Wk, model->half, D, d, 0, on_inputs);
+    wdt_kernels_in_use()->product_transposed(q, heads, W->Wk, model->dtype, D, d, 0, on_inputs);
     for (int32_t c = 0; c < heads * d; c++) {
         on_inputs[c] *= scale;
     }
     const wdt_status status = wdt_step(&model->cached, cache, on_inputs, x, x, sums);
     if (status == WDT_OK) {
-        wdt_kernels_in_use()->product(sums, heads, W->Wv, model->half, d, D, 0, out);
+        wdt_kernels_in_use()->product(sums, heads, W->Wv, model->dtype, d, D, 0, out);
     }
     return status;
 }
@@ -216,14 +219,14 @@ static wdt_status attend(const wdt_stream *stream, int32_t layer)
     float *const x = stream->scratch, *const q = x + d, *const out = q + dq;
 
     normalise(stream->hidden, model->norm, d, x);
-    affine(x, W.Wq, NULL, model->half, d, dq, q);
+    affine(x, W.Wq, NULL, model->dtype, d, dq, q);
     if (wdt_first_unusable(q, (size_t)dq) >= 0) {
         return WDT_E_NON_FINITE;
     }
     const wdt_status status = model->absorbed ? attend_inputs(model, cache, &W, q, x, out)
                                               : attend_keys(model, cache, &W, q, x, out);
     if (status == WDT_OK) {
-        wdt_kernels_in_use()->product(out, 1, W.Wo, model->half, dq, d, 1, stream->hidden);
+        wdt_kernels_in_use()->product(out, 1, W.Wo, model->dtype, dq, d, 1, stream->hidden);
     }
     return status == WDT_OK && !is_usable(stream) ? WDT_E_NON_FINITE : status;
 }
@@ -249,16 +252,17 @@ static void feed_forward(const wdt_stream *stream, int32_t layer)
     const wdt_model *const model = stream->model;
     const int32_t d = model->width, hidden = model->hidden;
     const ptrdiff_t size = (ptrdiff_t)d * hidden;
-    const void *const W1 = skip(model->feed_forward, model->half, 2 * size * layer);
-    const void *const W2 = skip(W1, model->half, size);
+    const ptrdiff_t bytes = (ptrdiff_t)wdt_tensor_bytes(model->dtype, (uint64_t)size);
+    const void *const W1 = (const char *)model->feed_forward + 2 * bytes * layer;
+    const void *const W2 = (const char *)W1 + bytes;
     float *const x = stream->scratch, *const inner = x + d;
 
     normalise(stream->hidden, model->norm, d, x);
-    affine(x, W1, NULL, model->half, d, hidden, inner);
+    affine(x, W1, NULL, model->dtype, d, hidden, inner);
     for (int32_t c = 0; c < hidden; c++) {
         inner[c] = model->activation == WDT_ACT_SILU ? inner[c] / (1.0f + expf(-inner[c])) : fmaxf(inner[c], 0.0f);
     }
-    wdt_kernels_in_use()->product(inner, 1, W2, model->half, hidden, d, 1, stream->hidden);
+    wdt_kernels_in_use()->product(inner, 1, W2, model->dtype, hidden, d, 1, stream->hidden);
 }
 
 /* From frame to the h behind `layers` of them; on a refusal the caches of the first have one token too many. */
@@ -308,13 +312,13 @@ static void embed(const wdt_model *model, const float *pooled, float *inner, flo
     if (!model->embedding_weight[0]) {
         memcpy(embedding, pooled, (size_t)E * sizeof *embedding);
     } else if (H == 0) {
-        affine(pooled, model->embedding_weight[0], model->embedding_bias[0], model->half, P, E, embedding);
+        affine(pooled, model->embedding_weight[0], model->embedding_bias[0], model->dtype, P, E, embedding);
     } else {
-        affine(pooled, model->embedding_weight[0], model->embedding_bias[0], model->half, P, H, inner);
+        affine(pooled, model->embedding_weight[0], model->embedding_bias[0], model->dtype, P, H, inner);
         for (int32_t c = 0; c < H; c++) {
             inner[c] = fmaxf(inner[c], 0.0f);
         }
-        affine(inner, model->embedding_weight[1], model->embedding_bias[1], model->half, H, E, embedding);
+        affine(inner, model->embedding_weight[1], model->embedding_bias[1], model->dtype, H, E, embedding);
     }
     make_unit(embedding, E);
 }
@@ -363,7 +367,7 @@ void wdt_stream_keep(wdt_stream *stream, float *logits, float *embedding)
     wdt_pool(model, stream->pool, stream->length, stream->hidden, pooled);
     stream->length++;
     if (logits) {
-        affine(pooled, model->classifier, model->classifier_bias, model->half, model->pooled_dim, model->classes,
+        affine(pooled, model->classifier, model->classifier_bias, model->dtype, model->pooled_dim, model->classes,
                logits);
     }
     if (embedding) {

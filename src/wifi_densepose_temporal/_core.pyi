@@ -32,11 +32,13 @@ class Status(IntEnum):
 
 MAX_EXTENT: int
 MAX_VALUE: float
+MAX_WEIGHT: float
 MAX_GLOBAL_TOKENS: int
 RECORDS: dict[str, tuple[int, bool]]
 RECORD_WORDS: dict[str, list[str]]
 RVNE_VERSION: int
 RECORD_CRITICAL: int
+BLOB_DTYPES: tuple[str, ...]
 NORMS: tuple[str, ...]
 POOLINGS: tuple[str, ...]
 ACTIVATIONS: tuple[str, ...]
@@ -117,7 +119,7 @@ def write_header(
     n_layers: int,
     n_classes: int,
     weights_len: int,
-    half: bool,
+    dtype: int,
     has_records: bool,
 ) -> bytes: ...
 def crc32(data: NDArray[np.uint8]) -> int: ...

@@ -62,6 +62,24 @@ static wdt_status parse_copy(const uint8_t *bytes, size_t length)
     return status;
 }
 
+/* One dtype at a time; an int8 tensor's length is a multiple of 4. */
+static void int8_has_a_flag_of_its_own(const uint8_t good[TOTAL])
+{
+    uint8_t bytes[TOTAL];
+    for (unsigned flags = 0; flags < 256; flags++) {
+        memcpy(bytes, good, TOTAL);
+        bytes[6] = (uint8_t)(flags | WDT_FLAG_RECORDS);
+        seal(bytes, TOTAL);
+        const unsigned dtype = flags & ~WDT_FLAG_RECORDS;
+        CHECK(parse_copy(bytes, TOTAL) == (dtype <= WDT_FLAG_FLOAT16 || dtype == WDT_FLAG_INT8 ? WDT_OK : WDT_E_FLAGS));
+    }
+    memcpy(bytes, good, TOTAL);
+    bytes[6] = WDT_FLAG_INT8;
+    bytes[0x14] = TOTAL - 24 - 4 - 2;
+    seal(bytes, TOTAL - 2);
+    CHECK(parse_copy(bytes, TOTAL - 2) == WDT_E_LENGTH);
+}
+
 int main(void)
 {
     static const uint8_t check[] = "123456789";
@@ -71,6 +89,7 @@ int main(void)
 
     make(good);
     CHECK(parse_copy(good, TOTAL) == WDT_OK);
+    int8_has_a_flag_of_its_own(good);
     for (size_t length = 0; length < TOTAL; length++) {
         CHECK(parse_copy(good, length) == (length < 28 ? WDT_E_TOO_SHORT : WDT_E_LENGTH));
     }

@@ -76,6 +76,24 @@ static void arithmetic_is_plain_cs(void)
     check_bits(vec_set1(1.1f), ones);
 }
 
+/* From every address, in memory that ends with the last lane. */
+static void every_int8_becomes_its_float(void)
+{
+    for (size_t start = 0; start < 16; start++) {
+        for (int first = -128; first < 128; first += WDT_LANES) {
+            int8_t *const bytes = malloc(start + WDT_LANES);
+            numbers expected;
+            CHECK(bytes != NULL);
+            for (int j = 0; j < WDT_LANES; j++) {
+                bytes[start + (size_t)j] = (int8_t)(first + j);
+                expected[j] = (float)(first + j);
+            }
+            check_bits(vec_load_int8(bytes + start), expected);
+            free(bytes);
+        }
+    }
+}
+
 /* From every alignment that a float can have, in memory that ends with the last lane. */
 static void loads_and_stores_start_at_any_float(void)
 {
@@ -339,6 +357,7 @@ __attribute__((noinline)) static void test_all(uint32_t exp_step)
     rows_become_columns();
     every_lane_counts();
     scaling_changes_the_exponent_alone();
+    every_int8_becomes_its_float();
     every_half_becomes_its_float();
     floats_become_their_nearest_half();
     exp_is_close(exp_step);

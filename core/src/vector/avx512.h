@@ -37,6 +37,11 @@ static inline vec vec_load_half(const uint16_t *p)
     return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p));
 }
 
+static inline vec vec_load_int8(const int8_t *p)
+{
+    return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)p)));
+}
+
 static inline void vec_store_half(uint16_t *p, vec x)
 {
     const __mmask16 all = 0xFFFF; /* the intrinsic without a mask is a macro that warns where nothing is optimised */

@@ -3,6 +3,7 @@
 #define WDT_NEON_H
 
 #include <arm_neon.h>
+#include <string.h>
 
 #define WDT_LANES 4
 #define WDT_ACCUMULATORS 24
@@ -37,6 +38,15 @@ static inline vec vec_keep(vec x, uint32_t lanes, vec y)
 }
 
 static inline vec vec_load_half(const uint16_t *p) { return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p))); }
+
+static inline vec vec_load_int8(const int8_t *p)
+{
+    uint32_t four;
+    memcpy(&four, p, sizeof four);
+    const int16x8_t extended = vmovl_s8(vreinterpret_s8_u32(vdup_n_u32(four)));
+    return vcvtq_f32_s32(vmovl_s16(vget_low_s16(extended)));
+}
+
 static inline void vec_store_half(uint16_t *p, vec x) { vst1_u16(p, vreinterpret_u16_f16(vcvt_f16_f32(x))); }
 
 static inline void vec_transpose(vec rows[WDT_LANES])

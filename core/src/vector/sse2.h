@@ -4,6 +4,7 @@
 #define WDT_SSE2_H
 
 #include <emmintrin.h>
+#include <string.h>
 
 #define WDT_LANES 4
 #define WDT_ACCUMULATORS 12
@@ -56,6 +57,14 @@ static inline vec vec_load_half(const uint16_t *p)
     const __m128 subnormal = _mm_mul_ps(_mm_cvtepi32_ps(rest), _mm_set1_ps(0x1p-24f));
     const __m128i is_normal = _mm_cmpgt_epi32(rest, _mm_set1_epi32(0x03FF));
     return _mm_castsi128_ps(_mm_or_si128(sign, vec_choose(is_normal, normal, _mm_castps_si128(subnormal))));
+}
+
+static inline vec vec_load_int8(const int8_t *p)
+{
+    int32_t four;
+    memcpy(&four, p, sizeof four);
+    const __m128i bytes = _mm_cvtsi32_si128(four), pairs = _mm_unpacklo_epi8(bytes, bytes);
+    return _mm_cvtepi32_ps(_mm_srai_epi32(_mm_unpacklo_epi16(pairs, pairs), 24));
 }
 
 static inline void vec_store_half(uint16_t *p, vec x)

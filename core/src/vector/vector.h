@@ -14,6 +14,7 @@
  *   vec_scale_by_power       x * 2^n, given n + WDT_ROUNDER; x normal, and the product too
  *   vec_zero_below           x, with 0 in the lanes where y < limit, whatever x is there
  *   vec_keep                 x in the lanes whose bit is set, else y; bits beyond the lanes do not matter
+ *   vec_load_int8                   int8 as floats, from any address; exact
  *   vec_load_half, vec_store_half   float16, from and to any address aligned for it; rounded exactly as half.h does,
  *                            to nearest even, subnormals and infinities included
  *   vec_transpose            rows[i] lane j <-> rows[j] lane i

@@ -14,7 +14,7 @@ nb::dict header_fields(const wdt_rvne_header &header) {
     fields["head_dim"] = header.head_dim;
     fields["n_layers"] = header.n_layers;
     fields["n_classes"] = header.n_classes;
-    fields["half"] = (header.flags & WDT_FLAG_FLOAT16) != 0;
+    fields["dtype"] = wdt_rvne_dtype(&header);
     return fields;
 }
 
@@ -44,9 +44,10 @@ nb::tuple parse(Bytes bytes) {
 }
 
 nb::bytes write_header(uint16_t input_dim, uint16_t n_q_heads, uint16_t n_kv_heads, uint16_t head_dim,
-                       uint16_t n_layers, uint16_t n_classes, uint32_t weights_len, bool half, bool has_records) {
+                       uint16_t n_layers, uint16_t n_classes, uint32_t weights_len, uint8_t dtype, bool has_records) {
     wdt_rvne_header header{};
-    header.flags = static_cast<uint8_t>((half ? WDT_FLAG_FLOAT16 : 0u) | (has_records ? WDT_FLAG_RECORDS : 0u));
+    const unsigned of_dtype = dtype == WDT_INT8 ? WDT_FLAG_INT8 : dtype == WDT_FLOAT16 ? WDT_FLAG_FLOAT16 : 0u;
+    header.flags = static_cast<uint8_t>(of_dtype | (has_records ? WDT_FLAG_RECORDS : 0u));
     header.input_dim = input_dim;
     header.n_q_heads = n_q_heads;
     header.n_kv_heads = n_kv_heads;
@@ -64,7 +65,7 @@ nb::bytes write_header(uint16_t input_dim, uint16_t n_q_heads, uint16_t n_kv_hea
 void bind_blob(nb::module_ &m) {
     m.def("parse_blob", &parse);
     m.def("write_header", &write_header, nb::arg("input_dim"), nb::arg("n_q_heads"), nb::arg("n_kv_heads"),
-          nb::arg("head_dim"), nb::arg("n_layers"), nb::arg("n_classes"), nb::arg("weights_len"), nb::arg("half"),
+          nb::arg("head_dim"), nb::arg("n_layers"), nb::arg("n_classes"), nb::arg("weights_len"), nb::arg("dtype"),
           nb::arg("has_records"));
     m.def("crc32", [](Bytes bytes) { return wdt_crc32(0, bytes.data(), bytes.size()); });
 
@@ -92,6 +93,7 @@ void bind_blob(nb::module_ &m) {
 
     m.attr("RVNE_VERSION") = WDT_RVNE_VERSION;
     m.attr("RECORD_CRITICAL") = WDT_RECORD_CRITICAL;
+    m.attr("BLOB_DTYPES") = nb::make_tuple("float32", "float16", "int8"); // as WDT_FLOAT32, ... number them
     m.attr("NORMS") = nb::make_tuple("none", "rms");
     m.attr("POOLINGS") = nb::make_tuple("mean", "last", "last_n", "mean_spread");
     m.attr("ACTIVATIONS") = nb::make_tuple("relu", "silu");

@@ -102,6 +102,8 @@ void bind_model(nb::module_ &m) {
         })
         .def_prop_ro("chain", [](const Model &l) { return chain_words(l.model.chain); });
 
+    m.attr("MAX_WEIGHT") = WDT_MAX_WEIGHT;
+
     nb::class_<Stream>(m, "Stream")
         .def(nb::init<const Model &, ptrdiff_t, bool>(), nb::keep_alive<1, 2>())
         .def("push", &Stream::push, any_object())

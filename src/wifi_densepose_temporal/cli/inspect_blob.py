@@ -88,7 +88,7 @@ def tensors(view: WeightBlobView) -> Iterator[tuple[str, np.ndarray]]:
     With `d = input_dim`, `dq = n_q_heads * head_dim` and `dkv = n_kv_heads * head_dim`: per layer Wq `[d, dq]`, Wk and
     Wv `[d, dkv]`, Wo `[dq, d]`; then Wc `[pooled, n_classes]`, where `pooled` is d, or 2 d with `mean_spread` pooling.
     """
-    header, weights = view.header, view.weights
+    header, weights = view.header, _numbers(view)
     d, dq, dkv = header.input_dim, header.n_q_heads * header.head_dim, header.n_kv_heads * header.head_dim
     shapes = {"Wq": (d, dq), "Wk": (d, dkv), "Wv": (d, dkv), "Wo": (dq, d)}
     layers = header.n_layers * sum(rows * columns for rows, columns in shapes.values())
@@ -102,6 +102,16 @@ def tensors(view: WeightBlobView) -> Iterator[tuple[str, np.ndarray]]:
             yield f"layer {layer} {name}", weights[at : at + size].reshape(shape)
             at += size
     yield "Wc", weights[at:].reshape(-1, header.n_classes)
+
+
+def _numbers(view: WeightBlobView) -> np.ndarray:
+    """The weights; of int8 in float32 or, where they do not fit the header, the bytes that they lie in."""
+    if view.header.dtype != "int8":
+        return view.weights
+    try:
+        return np.concatenate(view.tensors())
+    except BlobError:
+        return view.weights
 
 
 def _statistics(name: str, tensor: np.ndarray) -> dict[str, Any]:

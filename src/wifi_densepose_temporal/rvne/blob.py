@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Literal, cast, get_args
 
 import numpy as np
@@ -15,16 +15,19 @@ from numpy.typing import NDArray
 
 from wifi_densepose_temporal import _core, errors
 from wifi_densepose_temporal.files import read_whole, write_whole
+from wifi_densepose_temporal.rvne import tensors
 from wifi_densepose_temporal.rvne.records import Record
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer  # collections.abc has it from Python 3.12 on
 
-BlobDtype = Literal["float32", "float16"]
-Weights = NDArray[np.float32] | NDArray[np.float16]
+BlobDtype = Literal["float32", "float16", "int8"]
+Weights = NDArray[np.float32] | NDArray[np.float16] | NDArray[np.int8]
 
 #: A file larger than this is refused unread: a model of a billion bytes is no model for a node.
 MAX_BLOB_BYTES = 1 << 30
+
+_MEAN_SPREAD = _core.POOLINGS.index("mean_spread").to_bytes(4, "little")  # the pooling record's first word
 
 # Sentences for what the core refuses; {length} is the buffer's, in bytes.
 _REFUSALS: dict[int, tuple[type[errors.BlobError], str]] = {
@@ -69,7 +72,8 @@ class WeightBlob:
 
     Args:
         header: sizes and dtype.
-        weights: flat float32 or float16, in the order of docs/rvne-format.md; its dtype is the header's.
+        weights: flat float32 or float16, in the order of docs/rvne-format.md; its dtype is the header's. Of int8, the
+            section's bytes: each tensor's scale, numbers and padding (`rvne.quantise` makes them).
             Any number of them: only loading it as a model asks for the exact one.
         records: what a model needs beyond the header; none gives a blob that is byte for byte version 1.
     """
@@ -84,13 +88,13 @@ class WeightBlob:
         Raises:
             BlobError: one of its children, for whatever `WeightBlobView.parse` would refuse.
             DtypeError: the weights' dtype is not the header's.
-            ConfigError: the header is no WeightBlobHeader, or its dtype none of the two.
+            ConfigError: the header is no WeightBlobHeader, or its dtype none of the three.
         """
         if not isinstance(self.header, WeightBlobHeader):
             raise errors.ConfigError(f"header is {type(self.header).__name__}; expected a WeightBlobHeader")
         records = tuple(self.records)
         if self.header.dtype not in get_args(BlobDtype):
-            raise errors.ConfigError(f"header.dtype is {self.header.dtype!r}; expected float32 or float16")
+            raise errors.ConfigError(f"header.dtype is {self.header.dtype!r}; expected float32, float16 or int8")
         weights = np.asarray(self.weights)
         if weights.dtype.name != self.header.dtype:
             raise errors.DtypeError(
@@ -118,7 +122,7 @@ class WeightBlob:
                 header.n_layers,
                 header.n_classes,
                 weights_len,
-                header.dtype == "float16",
+                _core.BLOB_DTYPES.index(header.dtype),
                 has_records,
             )
         except TypeError:  # a size beyond its field
@@ -171,7 +175,7 @@ class WeightBlobView:
             kind, sentence = _REFUSALS[status]
             raise kind(sentence.format(length=data.size))
         sizes = dict(parsed["header"])
-        dtype: BlobDtype = "float16" if sizes.pop("half") else "float32"
+        dtype = cast(BlobDtype, _core.BLOB_DTYPES[sizes.pop("dtype")])
         start, length = parsed["weights_offset"], parsed["weights_len"]
         payload = data[start : start + length]
         records = tuple(
@@ -188,10 +192,27 @@ class WeightBlobView:
     def classifier(self, pooled_dim: int) -> tuple[NDArray[np.float64], NDArray[np.float64] | None]:
         """Weight `[P, C]` of the classifier, and its bias `[C]` if it has one; only of a blob that loads as a model."""
         classes, bias = self.header.n_classes, self.record("classifier_bias")
-        weight = np.asarray(self.weights[-pooled_dim * classes :], np.float64).reshape(pooled_dim, classes)
-        if bias is None:
-            return weight, None
-        return weight, np.frombuffer(bias.payload, self.weights.dtype, classes).astype(np.float64)
+        weight = self.tensors()[-1].astype(np.float64).reshape(pooled_dim, classes)
+        return weight, None if bias is None else self.record_tensors(bias)[1][0].astype(np.float64)
+
+    def tensors(self) -> list[NDArray[np.float32]]:
+        """Each tensor of the weights in float32, flat: per layer Wq, Wk, Wv, Wo; then Wc.
+
+        Raises:
+            BlobModelError: the weights are not as many as the header's sizes and the pooling ask for.
+        """
+        sizes, pooling = asdict(self.header), self.record("pooling")
+        spread = pooling is not None and pooling.payload[:4] == _MEAN_SPREAD
+        counts = tensors.weight_counts(sizes, self.header.input_dim * (2 if spread else 1))
+        return tensors.read_weights(self.weights.tobytes(), self.header.dtype, counts)
+
+    def record_tensors(self, record: Record) -> tuple[bytes, list[NDArray[np.float32]]]:
+        """What a record holds before its tensors in the blob's dtype, and those in float32, flat; there may be none.
+
+        Raises:
+            BlobModelError: the record is not as long as its words say.
+        """
+        return tensors.read_record(record.name, record.payload, self.header.dtype, asdict(self.header))
 
 
 def as_bytes(buffer: Buffer) -> NDArray[np.uint8]:

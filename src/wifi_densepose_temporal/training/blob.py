@@ -44,9 +44,11 @@ def to_blob(
 
     Raises:
         BlobRecordError: a weight that the dtype cannot hold, or labels or provenance that no record can.
-        BlobModelError: labels of another number than the network's classes.
+        BlobModelError: labels of another number than the network's classes; or int8.
     """
     sizes, config = network.sizes, network.config
+    if dtype == "int8":
+        raise BlobModelError("a network is written in float32 or float16; rvne.quantise makes int8 of that")
     if len(labels) != sizes.classes:
         raise BlobModelError(f"{len(labels)} labels for a network of {sizes.classes} classes")
     layers = [cast(Layer, layer) for layer in network.layers]
@@ -80,9 +82,11 @@ def to_network(blob: bytes) -> TemporalNetwork:
     """The network of a blob's bytes, in evaluation mode.
 
     Raises:
-        BlobError: as `TemporalModel.from_bytes`.
+        BlobError: as `TemporalModel.from_bytes`; `BlobModelError` if its weights are int8.
     """
     model, view = TemporalModel.from_bytes(blob), WeightBlobView.parse(blob)
+    if view.header.dtype == "int8":
+        raise BlobModelError("a model of int8 weights cannot be trained on; start from the one that it came from")
     payloads = {record.name: _Payload(record, view.header.dtype) for record in view.records}
     sizes = _sizes(model, view, payloads)
     network = TemporalNetwork(sizes, model.config)
