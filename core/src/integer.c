@@ -68,8 +68,7 @@ typedef struct position {
     chunk chunk;
 } position;
 
-/* One copy of it for all rows: it is long, for being unrolled. */
-NOT_INLINED static int32_t exponent_of(const void *row, int half, ptrdiff_t n)
+NOT_INLINED int32_t wdt_integer_exponent(const void *row, int half, ptrdiff_t n)
 {
     return wdt_block_exponent(row, half, n);
 }
@@ -143,7 +142,7 @@ static void score(position *at)
     const int H = at->H;
     int32_t exponents[MAX_HEADS], shifts[MAX_HEADS], queries[SEGMENT * MAX_HEADS];
     for (int h = 0; h < H; h++) {
-        exponents[h] = exponent_of(at->q + h * at->D, 0, at->D);
+        exponents[h] = wdt_integer_exponent(at->q + h * at->D, 0, at->D);
     }
     choose_scales(at, exponents, shifts);
     for (ptrdiff_t d = 0; d < at->D; d += SEGMENT) {
@@ -300,9 +299,9 @@ static void collect(position *at, const wdt_rows *rows, ptrdiff_t j)
     chunk->halves += rows->half != 0; /* tokens come before landmarks, which are float32 */
     chunk->keys[c] = key;
     chunk->values[c] = value;
-    chunk->key_exponents[c] = chunk->value_exponents[c] = (int16_t)exponent_of(key, rows->half, at->D);
+    chunk->key_exponents[c] = chunk->value_exponents[c] = (int16_t)wdt_integer_exponent(key, rows->half, at->D);
     if (value != key) {
-        chunk->value_exponents[c] = (int16_t)exponent_of(value, rows->half, at->D);
+        chunk->value_exponents[c] = (int16_t)wdt_integer_exponent(value, rows->half, at->D);
     }
 }
 
@@ -383,7 +382,7 @@ static void load_inputs(const float *x, int R, ptrdiff_t n_in, const char *W, in
     int16_t folded[INPUTS];
     block->n = n;
     for (int i = 0; i < n; i++) {
-        block->exponents[i] = (int16_t)exponent_of(W + i * stride, half, n_out);
+        block->exponents[i] = (int16_t)wdt_integer_exponent(W + i * stride, half, n_out);
     }
     for (int r = 0; r < R; r++, x += n_in) {
         for (int i = 0; i < n; i++) { /* each x has its own exponent: it is a row of one number */
@@ -452,7 +451,7 @@ static void multiply(const float *x, int R, const void *W, int half, int32_t n_i
 static void product(const float *x, int32_t n, const void *W, int dtype, int32_t n_in, int32_t n_out, int add, float *y)
 {
     if (dtype == WDT_INT8) {
-        wdt_integer_int8_product(x, n, W, n_in, n_out, add, y);
+        wdt_integer_int8(x, n, W, 0, n_in, n_out, add, y);
         return;
     }
     for (int32_t r = 0, R; r < n; r += R, x += R * n_in, y += R * n_out) {
@@ -467,7 +466,7 @@ INLINE void multiply_rows(const int32_t *mantissas, const int32_t *E, const char
                           int32_t n_out, int R, int add, float *y)
 {
     for (int32_t j = 0; j < n_out; j++, W += n_in * (ptrdiff_t)wdt_number_bytes(half)) {
-        const int32_t row = exponent_of(W, half, n);
+        const int32_t row = wdt_integer_exponent(W, half, n);
         int32_t sums[MAX_HEADS] = {0};
         UNROLL
         for (int r = 0; r < R; r++) {
@@ -500,7 +499,7 @@ static void multiply_transposed(const float *x, int R, const void *W, int half, 
         }
         for (int r = 0; r < R; r++) {
             const float *const row = x + (ptrdiff_t)r * n_in + begin;
-            E[r] = exponent_of(row, 0, n) + drop;
+            E[r] = wdt_integer_exponent(row, 0, n) + drop;
             for (int i = 0; i < n; i++) {
                 mantissas[i * R + r] = wdt_block_mantissa(row, 0, i, E[r] - drop) >> drop;
             }
@@ -519,7 +518,7 @@ static void product_transposed(const float *x, int32_t n, const void *W, int dty
                                float *y)
 {
     if (dtype == WDT_INT8) {
-        wdt_integer_int8_transposed(x, n, W, n_in, n_out, add, y);
+        wdt_integer_int8(x, n, W, 1, n_in, n_out, add, y);
         return;
     }
     for (int32_t r = 0, R; r < n; r += R, x += R * n_in, y += R * n_out) {

@@ -12,9 +12,11 @@
 
 #if defined(__GNUC__)
 #define INLINE static inline __attribute__((always_inline))
+#define NOT_INLINED __attribute__((noinline))
 #define UNROLL _Pragma("GCC unroll 8")
 #else
 #define INLINE static inline
+#define NOT_INLINED
 #define UNROLL
 #endif
 
@@ -36,7 +38,7 @@ typedef struct inputs {
  * Returns their exponent, in mantissas of 1. */
 static int32_t load_row(const float *x, int n, int R, int32_t *factors)
 {
-    const int32_t E = wdt_block_exponent(x, 0, n);
+    const int32_t E = wdt_integer_exponent(x, 0, n);
     int32_t drop = 6;
     uint32_t sum = 0; /* after 6 bits have been dropped, each number rounded up; n <= INPUTS of 2^24 fit */
     for (int i = 0; i < n; i++) {
@@ -65,10 +67,15 @@ static void load_inputs(const float *x, int R, ptrdiff_t n_in, float scale, int 
     }
 }
 
-INLINE void store(const inputs *block, int r, int32_t sum, int add, float *y)
+/* y [R, N] of rows n_out apart = the block's sums [R, N] as floats, or y + that. */
+NOT_INLINED static void store(const inputs *block, const int32_t *sums, int R, int N, ptrdiff_t n_out, int add, float *y)
 {
-    const float product = wdt_block_float(wdt_multiply_high(sum, block->scale), block->exponent[r]);
-    *y = add ? *y + product : product;
+    for (int r = 0; r < R; r++, sums += N, y += n_out) {
+        for (int j = 0; j < N; j++) {
+            const float product = wdt_block_float(wdt_multiply_high(sums[j], block->scale), block->exponent[r]);
+            y[j] = add ? y[j] + product : product;
+        }
+    }
 }
 
 /* y [R, N] of rows n_out apart = the block times N columns of W, whose rows lie n_out apart; or y + that. */
@@ -86,9 +93,7 @@ INLINE void multiply_outputs(const inputs *block, const int8_t *W, ptrdiff_t n_o
             }
         }
     }
-    for (int s = 0; s < R * N; s++) {
-        store(block, s / N, sums[s], add, y + s / N * n_out + s % N);
-    }
+    store(block, sums, R, N, n_out, add, y);
 }
 
 INLINE void multiply(const inputs *block, const int8_t *W, ptrdiff_t n_out, int R, int add, float *y)
@@ -113,9 +118,7 @@ INLINE void multiply_rows(const inputs *block, const int8_t *W, ptrdiff_t n_in, 
                 sums[r] += block->factors[i * R + r] * W[i];
             }
         }
-        for (int r = 0; r < R; r++) {
-            store(block, r, sums[r], add, y + r * n_out + j);
-        }
+        store(block, sums, R, 1, n_out, add, y + j);
     }
 }
 
@@ -141,21 +144,11 @@ static void multiply_blocks(const float *x, int R, const void *W, int transposed
     }
 }
 
-static void multiply_all(const float *x, int32_t n, const void *W, int transposed, int32_t n_in, int32_t n_out, int add,
-                         float *y)
+void wdt_integer_int8(const float *x, int32_t n, const void *W, int transposed, int32_t n_in, int32_t n_out, int add,
+                      float *y)
 {
     for (int32_t r = 0, R; r < n; r += R, x += R * n_in, y += R * n_out) {
         R = n - r >= MAX_ROWS ? MAX_ROWS : 1;
         multiply_blocks(x, R, W, transposed, n_in, n_out, add, y);
     }
-}
-
-void wdt_integer_int8_product(const float *x, int32_t n, const void *W, int32_t n_in, int32_t n_out, int add, float *y)
-{
-    multiply_all(x, n, W, 0, n_in, n_out, add, y);
-}
-
-void wdt_integer_int8_transposed(const float *x, int32_t n, const void *W, int32_t n_in, int32_t n_out, int add, float *y)
-{
-    multiply_all(x, n, W, 1, n_in, n_out, add, y);
 }

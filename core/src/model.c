@@ -9,6 +9,12 @@
 
 #include "weights.h"
 
+#if defined(__GNUC__)
+#define NOT_INLINED __attribute__((noinline)) /* one copy is enough at load */
+#else
+#define NOT_INLINED
+#endif
+
 #if defined(__BYTE_ORDER__) && __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
 #error "the weights of a .rvne blob are used in place, which needs a little-endian machine"
 #endif
@@ -51,7 +57,7 @@ static int all_within(const uint8_t *at, uint64_t count, int half, float limit)
 
 /* 1 if no number of a tensor is NaN or beyond +-limit, and an int8 one is what the format says: no negative scale, and
  * zeros behind its numbers. */
-static int is_valid(const uint8_t *tensor, int dtype, uint64_t count, float limit)
+NOT_INLINED static int is_valid(const uint8_t *tensor, int dtype, uint64_t count, float limit)
 {
     if (dtype != WDT_INT8) {
         return all_within(tensor, count, dtype, limit);
@@ -66,7 +72,7 @@ static int is_valid(const uint8_t *tensor, int dtype, uint64_t count, float limi
 
 /* Points *data at `tensors` valid ones of `count` numbers each; zeros follow the last one up to a multiple of 4.
  * tensors * count < 2^49. */
-static int take_tensors(payload *from, uint64_t tensors, uint64_t count, int dtype, float limit, const void **data)
+NOT_INLINED static int take_tensors(payload *from, uint64_t tensors, uint64_t count, int dtype, float limit, const void **data)
 {
     const uint64_t each = wdt_tensor_bytes(dtype, count), bytes = tensors * each, padded = (bytes + 3u) / 4u * 4u;
     if (bytes > from->left) {

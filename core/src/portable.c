@@ -355,7 +355,8 @@ static void attend(const float *q, int heads, int D, const wdt_rows *token_rows,
 
 /* ------------------------------------------------------------------------------------------------------- products */
 
-/* Outputs j .. j + N - 1 of R rows of x, in registers over all inputs: a weight is loaded once for R of them. */
+/* Outputs j .. j + N - 1 of R rows of x, in registers over all inputs: a weight is loaded once for R of them. Those of
+ * int8 are always added. */
 INLINE void multiply_outputs(const float *x, const void *W, int dtype, ptrdiff_t n_in, ptrdiff_t n_out, ptrdiff_t j,
                              int R, int N, int add, float *y)
 {
@@ -379,7 +380,7 @@ INLINE void multiply_outputs(const float *x, const void *W, int dtype, ptrdiff_t
     UNROLL
     for (int s = 0; s < R * N; s++) {
         float *const at = y + s / N * n_out + j + s % N;
-        *at = dtype != WDT_INT8 ? sums[s] : add ? wdt_fma(sums[s], scale, *at) : sums[s] * scale;
+        *at = dtype == WDT_INT8 ? wdt_fma(sums[s], scale, *at) : sums[s];
     }
 }
 
@@ -390,7 +391,7 @@ INLINE void multiply_rows(const float *x, const void *W, int dtype, ptrdiff_t n_
     for (; j + OUTPUTS / R <= n_out; j += OUTPUTS / R) {
         multiply_outputs(x, W, dtype, n_in, n_out, j, R, OUTPUTS / R, add, y);
     }
-    for (; R == 1 && j + TILE <= n_out; j += TILE) {
+    for (; R == 1 && dtype != WDT_INT8 && j + TILE <= n_out; j += TILE) {
         multiply_outputs(x, W, dtype, n_in, n_out, j, R, TILE, add, y);
     }
     for (; j < n_out; j++) {
@@ -413,7 +414,10 @@ INLINE void multiply(const float *x, int32_t n, const void *W, int dtype, ptrdif
 static void product(const float *x, int32_t n, const void *W, int dtype, int32_t n_in, int32_t n_out, int add, float *y)
 {
     if (dtype == WDT_INT8) {
-        multiply(x, n, W, WDT_INT8, n_in, n_out, add, y);
+        for (ptrdiff_t s = 0; !add && s < (ptrdiff_t)n * n_out; s++) {
+            y[s] = 0.0f;
+        }
+        multiply(x, n, W, WDT_INT8, n_in, n_out, 1, y);
     } else if (dtype == WDT_FLOAT16) {
         multiply(x, n, W, WDT_FLOAT16, n_in, n_out, add, y);
     } else {
@@ -421,8 +425,8 @@ static void product(const float *x, int32_t n, const void *W, int dtype, int32_t
     }
 }
 
-/* H rows of x times the rows of W [n_out, n_in], a tile of them at a time; behind the last one, it again. */
-INLINE void multiply_transposed(const float *x, const void *W, int dtype, ptrdiff_t n_in, ptrdiff_t n_out, int H, int add,
+/* MAX_HEADS rows of x times the rows of W [n_out, n_in], a tile of them at a time; behind the last one, it again. */
+INLINE void multiply_transposed(const float *x, const void *W, int dtype, ptrdiff_t n_in, ptrdiff_t n_out, int add,
                                 float *y)
 {
     const char *const numbers = wdt_tensor_numbers(W, dtype);
@@ -435,31 +439,46 @@ INLINE void multiply_transposed(const float *x, const void *W, int dtype, ptrdif
             const ptrdiff_t row = j + (r < R ? r : R - 1);
             rows[r] = numbers + (size_t)(row * n_in) * wdt_weight_bytes(dtype);
         }
-        multiply_tile(rows, x, n_in, dtype, H, sums);
+        multiply_tile(rows, x, n_in, dtype, MAX_HEADS, sums);
         for (int r = 0; r < R; r++) {
-            for (int h = 0; h < H; h++) {
+            for (int h = 0; h < MAX_HEADS; h++) {
                 float *const at = y + h * n_out + j + r;
-                const float sum = dtype == WDT_INT8 ? sums[r * H + h] * scale : sums[r * H + h];
+                const float sum = dtype == WDT_INT8 ? sums[r * MAX_HEADS + h] * scale : sums[r * MAX_HEADS + h];
                 *at = add ? *at + sum : sum;
             }
         }
     }
 }
 
+/* The same of one row of x, for what is left of them: small, whatever the dtype. */
+static void multiply_transposed_once(const float *x, const void *W, int dtype, ptrdiff_t n_in, ptrdiff_t n_out, int add,
+                                     float *y)
+{
+    const char *row = wdt_tensor_numbers(W, dtype);
+    const float scale = wdt_tensor_scale(W, dtype);
+    for (ptrdiff_t j = 0; j < n_out; j++, row += (size_t)n_in * wdt_weight_bytes(dtype)) {
+        float sum = 0.0f;
+        for (ptrdiff_t i = 0; i < n_in; i++) {
+            sum = wdt_fma(number(row, dtype, i), x[i], sum);
+        }
+        y[j] = add ? y[j] + sum * scale : sum * scale;
+    }
+}
+
 static void product_transposed(const float *x, int32_t n, const void *W, int dtype, int32_t n_in, int32_t n_out, int add,
                                float *y)
 {
-    for (int32_t r = 0, H; r < n; r += H, x += H * n_in, y += H * n_out) {
-        H = n - r >= MAX_HEADS ? MAX_HEADS : 1;
-        if (H == 1) {
-            multiply_transposed(x, W, dtype, n_in, n_out, 1, add, y);
-        } else if (dtype == WDT_INT8) {
-            multiply_transposed(x, W, WDT_INT8, n_in, n_out, MAX_HEADS, add, y);
+    for (; n >= MAX_HEADS; n -= MAX_HEADS, x += MAX_HEADS * n_in, y += MAX_HEADS * n_out) {
+        if (dtype == WDT_INT8) {
+            multiply_transposed(x, W, WDT_INT8, n_in, n_out, add, y);
         } else if (dtype == WDT_FLOAT16) {
-            multiply_transposed(x, W, WDT_FLOAT16, n_in, n_out, MAX_HEADS, add, y);
+            multiply_transposed(x, W, WDT_FLOAT16, n_in, n_out, add, y);
         } else {
-            multiply_transposed(x, W, WDT_FLOAT32, n_in, n_out, MAX_HEADS, add, y);
+            multiply_transposed(x, W, WDT_FLOAT32, n_in, n_out, add, y);
         }
+    }
+    for (; n > 0; n--, x += n_in, y += n_out) {
+        multiply_transposed_once(x, W, dtype, n_in, n_out, add, y);
     }
 }
 

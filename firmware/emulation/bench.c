@@ -1,8 +1,8 @@
 /* What the node's calls cost: instructions, stack and heap of each case.
  *
  * numbers: window_len, packets, numbers of a packet, features of the reference blob, its classes, features of the activity model, its
- * classes. parts: q, k, v of the default head over window_len positions; the reference blob in float32 and float16;
- * frames of it, [2 window_len]; the activity model; times and packets (buffers of an ESP32's driver) of a recording
+ * classes. parts: q, k, v of the default head over window_len positions; the reference blob in float32, float16 and int8;
+ * frames of it, [2 window_len]; the activity model, and in int8; times and packets (buffers of an ESP32's driver) of a recording
  * of at least 2 window_len frames.
  * Prints "bench", then instructions of a call, bytes of stack, bytes of heap, dtype, case. */
 #include "host.h"
@@ -15,7 +15,7 @@
 #include "wdt_model.h"
 
 enum { WINDOW_LEN, PACKETS, VALUES, INPUT_DIM, N_CLASSES, ACTIVITY_DIM, ACTIVITY_CLASSES };
-enum { Q, K, V, BLOB, HALF_BLOB, FRAMES, ACTIVITY, TIMES, IQ };
+enum { Q, K, V, BLOB, HALF_BLOB, INT8_BLOB, FRAMES, ACTIVITY, INT8_ACTIVITY, TIMES, IQ };
 enum { MOST = 256 }; /* features, classes and embedding of the models here */
 
 static const char *const dtypes[2] = {"float32", "float16"};
@@ -253,6 +253,8 @@ static void bench_activity(void)
     static const char *const names[2][3] = {
         {"activity_window_init", "activity_window_push", "activity_window_classify"},
         {"activity_session_init", "activity_session_push", "activity_session_classify"}};
+    static const char *const int8_names[3] = {"activity_int8_session_init", "activity_int8_session_push",
+                                              "activity_int8_session_classify"};
     static float frames[(2 * 256 + 1) * MOST];
     static subject s;
     require(input.number[WINDOW_LEN] <= 256 && input.number[ACTIVITY_DIM] <= MOST, "too large a window or frame");
@@ -263,6 +265,11 @@ static void bench_activity(void)
             bench_mode(&s, (ruv_temporal_mode_t)mode, half, names[mode]);
         }
     }
+    s.blob = input_at(INT8_ACTIVITY);
+    s.blob_bytes = input.part[INT8_ACTIVITY].length;
+    for (uint8_t half = 0; half < 2; half++) {
+        bench_mode(&s, RUV_TEMPORAL_SESSION, half, int8_names);
+    }
 }
 
 void bench(void)
@@ -271,6 +278,7 @@ void bench(void)
     for (uint8_t half = 0; half < 2; half++) {
         bench_push("push", BLOB, half);
         bench_push("push_float16_weights", HALF_BLOB, half);
+        bench_push("push_int8_weights", INT8_BLOB, half);
     }
     bench_abi();
     bench_activity();

@@ -20,7 +20,7 @@ from wifi_densepose_temporal.errors import EmulationError
 from wifi_densepose_temporal.model import TemporalModel
 from wifi_densepose_temporal.models import SHIPPED, find_model
 from wifi_densepose_temporal.node.emulation import BENCH, TARGETS, Image, driver_buffers, run, versions
-from wifi_densepose_temporal.rvne import WeightBlob, WeightBlobView, init_random_blob
+from wifi_densepose_temporal.rvne import WeightBlob, WeightBlobView, init_random_blob, quantise
 
 #: Frames of a window, and of a stream before its push is counted.
 WINDOW_LEN = 256
@@ -44,8 +44,10 @@ CASES = {
     "attention_steps": f"attention, one layer, {WINDOW_LEN} steps",
     "push": f"reference blob: stream's push at {WINDOW_LEN}",
     "push_float16_weights": f"reference blob in float16: stream's push at {WINDOW_LEN}",
+    "push_int8_weights": f"reference blob in int8: stream's push at {WINDOW_LEN}",
     "activity_features": "`activity`: a packet of 64 subcarriers to features",
     **{model + call: f"{_MODELS[model]}: {what}" for model in _MODELS for call, what in _CALLS.items()},
+    **{f"activity_int8_{call}": f"`activity` in int8: {what}" for call, what in _CALLS.items() if "session" in call},
 }
 
 
@@ -98,7 +100,9 @@ def measure(image: Image, kernels: str = "") -> list[Row]:
     numbers = [WINDOW_LEN, *buffers.shape]
     numbers += [size for model in models for size in (model.input_dim, len(model.labels))]
     packets = [times.astype("<i8").tobytes(), buffers.tobytes()]
-    lines = run(image, BENCH, numbers, [*drawn[:3], reference, half, drawn[3], activity, *packets], kernels)
+    blobs = [reference, half, quantise(reference)]
+    parts = [*drawn[:3], *blobs, drawn[3], activity, quantise(activity), *packets]
+    lines = run(image, BENCH, numbers, parts, kernels)
     rows = [
         Row(image.target.name, case, dtype, int(instructions), int(stack), int(heap), image.code_bytes)
         for instructions, stack, heap, dtype, case in lines.get("bench", [])

@@ -10,7 +10,8 @@
  *
  *     temporal_features_layout_of(csi, values, first_word_invalid, &layout);       of the first buffer
  *     temporal_features_init(memory, sizeof memory, model, &layout, &features);
- *     for every buffer:  temporal_features_push(features, csi, values, t_us);
+ *     for every buffer:  t_us = temporal_features_time(&clock, esp_timer_get_time() at reception, rx_ctrl.timestamp);
+ *                        temporal_features_push(features, csi, values, t_us);
  *                        while (temporal_features_next(features, frame) == ESP_OK) use(frame);
  */
 #ifndef TEMPORAL_FEATURES_H
@@ -60,6 +61,16 @@ size_t temporal_features_bytes(const struct wdt_model *model, const temporal_fea
  * ESP_ERR_NO_MEM        fewer than temporal_features_bytes() */
 esp_err_t temporal_features_init(void *memory, size_t bytes, const struct wdt_model *model,
                                  const temporal_features_layout_t *layout, temporal_features_t **features);
+
+/* The driver stamps a packet in 32 bits of microseconds, which wrap after 71 minutes. This tells such stamps apart by
+ * coarse_us, what esp_timer_get_time() said in the driver's callback: between two packets as much time passes as between
+ * their stamps, exactly, and as between their coarse times, nearly, however long the silence between them was. The first
+ * call gives coarse_us, and so does one whose stamp strays from it by 10 s: then one of the clocks was set anew. */
+typedef struct {
+    uint32_t ahead_us; /* the stamps' clock of the other one, modulo 2^32 */
+    uint8_t begun;
+} temporal_features_clock_t; /* {0} before the first packet */
+int64_t temporal_features_time(temporal_features_clock_t *clock, int64_t coarse_us, uint32_t stamp_us);
 
 /* Takes one buffer that arrived at t_us, microseconds on any clock; csi is read during the call. A refused one changes
  * nothing but the chain's counters.

@@ -3,9 +3,11 @@
  * The task checks the chip (ruv_temporal_kernel_self_test), makes a context with menuconfig's dims, takes frames out of
  * a queue of 32, and each CONFIG_TEMPORAL_CLASSIFY_PERIOD_MS sends one packet, 0xC5110007 of 40 bytes (wdt_wire.h). A
  * period without a new frame sends none: an old decision is never sent again. There is one task at a time.
+ * A decision has to take less than the period, and than 32 frames take to come. One that takes longer than the period is
+ * logged; the next is due a period after its end, and the task sleeps a tick, so that tasks below it run.
  *
- * All of this may be called from any task, at the same time too, but not from an interrupt; stop
- * not from the sender. With CONFIG_CSI_TEMPORAL_HEAD_ENABLED off, every call is ESP_ERR_NOT_SUPPORTED. */
+ * All of this may be called from any task, at the same time too, but not from an interrupt; stop not from the sender.
+ * With CONFIG_CSI_TEMPORAL_HEAD_ENABLED off, every call is ESP_ERR_NOT_SUPPORTED. */
 #ifndef TEMPORAL_TASK_H
 #define TEMPORAL_TASK_H
 
@@ -48,12 +50,14 @@ esp_err_t temporal_task_push_frame(const float *frame);
 /* Frames that found the queue full since the newest start. */
 uint32_t temporal_task_dropped(void);
 
-/* The model of the blob (wdt_model.h), for the features: from start until stop, NULL where no task is running. */
+/* The model of the blob (wdt_model.h), for the features; NULL where no task is running. It is good until stop, which
+ * must not run while it is used. */
 struct wdt_model;
 const struct wdt_model *temporal_task_model(void);
 
 /* Ends the task, and returns when queue and context are freed; frames in the queue are dropped. Another start may
- * follow, which counts packets from 0 again. ESP_ERR_INVALID_STATE: no task is running. */
+ * follow, which counts packets from 0 again. At once it needs the memory of a second stack: FreeRTOS frees a task's only
+ * when its idle task runs. ESP_ERR_INVALID_STATE: no task is running. */
 esp_err_t temporal_task_stop(void);
 
 #ifdef __cplusplus

@@ -102,6 +102,12 @@ esp_err_t temporal_features_init(void *memory, size_t bytes, const struct wdt_mo
     return ESP_ERR_NOT_SUPPORTED;
 }
 
+int64_t temporal_features_time(temporal_features_clock_t *clock, int64_t coarse_us, uint32_t stamp_us)
+{
+    (void)clock, (void)stamp_us;
+    return coarse_us;
+}
+
 esp_err_t temporal_features_push(temporal_features_t *features, const int8_t *csi, size_t values, int64_t t_us)
 {
     (void)features, (void)csi, (void)values, (void)t_us;

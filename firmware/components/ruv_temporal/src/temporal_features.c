@@ -144,6 +144,21 @@ esp_err_t temporal_features_init(void *memory, size_t bytes, const struct wdt_mo
     return ESP_OK;
 }
 
+/* ------------------------------------------------------------------------------------------------------------ time */
+
+#define STRAY_US 10000000
+
+int64_t temporal_features_time(temporal_features_clock_t *clock, int64_t coarse_us, uint32_t stamp_us)
+{
+    const uint32_t ahead_us = stamp_us - (uint32_t)coarse_us;
+    const int32_t strays_us = (int32_t)(ahead_us - clock->ahead_us);
+    if (!clock->begun || strays_us >= STRAY_US || strays_us <= -STRAY_US) {
+        *clock = (temporal_features_clock_t){ahead_us, 1};
+        return coarse_us;
+    }
+    return coarse_us + strays_us;
+}
+
 /* --------------------------------------------------------------------------------------------------- a buffer's way */
 
 static esp_err_t error_of(wdt_chain_status status)
