@@ -141,7 +141,12 @@ def tiny(*extra: Record, classifier: Any = ((1, 0), (0, 1))) -> bytes:
 
 def check(model: ReferenceModel, frames: NDArray[np.float32], tolerance: float = 2e-5) -> None:
     """Predict equals the float64 reference; logits are of order 1 and go through two layers in float32."""
+    check_blob(model, model.blob(), frames, tolerance)
+
+
+def check_blob(model: ReferenceModel, blob: bytes, frames: NDArray[np.float32], tolerance: float = 2e-5) -> None:
+    """The same of a blob that says what the reference says, in whatever dtype."""
     logits, embedding = model.predict(frames)
-    prediction = TemporalModel.from_bytes(model.blob()).predict(frames)
+    prediction = TemporalModel.from_bytes(blob).predict(frames)
     np.testing.assert_allclose(prediction.logits, logits, atol=tolerance * max(1, np.abs(logits).max()), rtol=0)
     np.testing.assert_allclose(prediction.embedding, embedding, atol=tolerance, rtol=0)

@@ -174,13 +174,15 @@ DAMAGED = {
     "27 bytes": (blob()[:27], errors.BlobTooShortError),
     "magic": (blob(magic=0x52564E46), errors.BlobMagicError),
     "version": (blob(version=2), errors.BlobVersionError),
-    "unknown flag": (blob(flags=4), errors.BlobFlagsError),
+    "unknown flag": (blob(flags=8), errors.BlobFlagsError),
+    "two dtypes": (blob(flags=5), errors.BlobFlagsError),
     "highest flag": (blob(flags=0x80), errors.BlobFlagsError),
     "reserved byte": (blob(reserved=1), errors.BlobFlagsError),
     "trailing byte": (blob() + b"\0", errors.BlobLengthError),
     "length too large": (blob(weights_len=28), errors.BlobLengthError),
     "length of 4 GB": (blob(weights_len=0xFFFFFFFC), errors.BlobLengthError),
     "half an element": (blob(b"\0" * 6, weights_len=6), errors.BlobLengthError),
+    "half a word of int8": (blob(b"\0" * 6, weights_len=6, flags=4), errors.BlobLengthError),
     "records without a section": (blob(flags=2), errors.BlobLengthError),
     "crc": (blob()[:-1] + b"\0", errors.BlobCrcError),
     "weight changed": (blob()[:30] + b"\1" + blob()[31:], errors.BlobCrcError),
@@ -215,9 +217,9 @@ def test_causes_are_found_in_the_contracts_order() -> None:
     """Each blob has every later fault as well; the first one in the order is reported."""
     broken = {"dims": (0, 0, 3, 5, 0, 0), "reserved": 0, "weights_len": 99}
     assert_kind(b"\xff" * 27, errors.BlobTooShortError)
-    assert_kind(header_bytes(0, 9, 0xFC, **broken) + bytes(9), errors.BlobMagicError)
-    assert_kind(header_bytes(version=9, flags=0xFC, **broken) + bytes(9), errors.BlobVersionError)
-    assert_kind(header_bytes(flags=0xFC, **broken) + bytes(9), errors.BlobFlagsError)
+    assert_kind(header_bytes(0, 9, 0xF8, **broken) + bytes(9), errors.BlobMagicError)
+    assert_kind(header_bytes(version=9, flags=0xF8, **broken) + bytes(9), errors.BlobVersionError)
+    assert_kind(header_bytes(flags=0xF8, **broken) + bytes(9), errors.BlobFlagsError)
     assert_kind(header_bytes(**broken) + bytes(9), errors.BlobLengthError)
     assert_kind(blob(dims=(0, 4, 3, 5, 0, 0))[:-1] + b"\0", errors.BlobCrcError)
     assert_kind(blob(dims=(0, 4, 3, 5, 0, 0)), errors.BlobDimsError)
@@ -260,6 +262,7 @@ def test_a_hundred_thousand_mutations_give_an_error_or_a_view() -> None:
     """Bytes flipped, cut, inserted; half of them sealed again, so that what lies behind the checksum is reached."""
     rng = np.random.default_rng(0)
     seeds = [blob(), with_records(record(9, 0, b"{}"), record(2, 1, bytes(8))), blob(b"\0" * 8, flags=1, weights_len=8)]
+    seeds.append(blob(b"\0" * 8, flags=4, weights_len=8))
     views = 0
     for _ in range(100_000):
         content = bytearray(seeds[rng.integers(len(seeds))])

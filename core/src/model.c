@@ -55,6 +55,11 @@ static int all_within(const uint8_t *at, uint64_t count, int half, float limit)
     return 1;
 }
 
+NOT_INLINED static uint64_t tensor_bytes(int dtype, uint64_t count)
+{
+    return wdt_tensor_bytes(dtype, count);
+}
+
 /* 1 if no number of a tensor is NaN or beyond +-limit, and an int8 one is what the format says: no negative scale, and
  * zeros behind its numbers. */
 NOT_INLINED static int is_valid(const uint8_t *tensor, int dtype, uint64_t count, float limit)
@@ -64,7 +69,7 @@ NOT_INLINED static int is_valid(const uint8_t *tensor, int dtype, uint64_t count
     }
     const float scale = read_float(tensor);
     int valid = scale >= 0.0f && scale * 128.0f <= limit; /* neither holds for NaN */
-    for (uint64_t j = sizeof scale + count; j < wdt_tensor_bytes(dtype, count); j++) {
+    for (uint64_t j = sizeof scale + count; j < tensor_bytes(dtype, count); j++) {
         valid = valid && tensor[j] == 0;
     }
     return valid;
@@ -74,7 +79,7 @@ NOT_INLINED static int is_valid(const uint8_t *tensor, int dtype, uint64_t count
  * tensors * count < 2^49. */
 NOT_INLINED static int take_tensors(payload *from, uint64_t tensors, uint64_t count, int dtype, float limit, const void **data)
 {
-    const uint64_t each = wdt_tensor_bytes(dtype, count), bytes = tensors * each, padded = (bytes + 3u) / 4u * 4u;
+    const uint64_t each = tensor_bytes(dtype, count), bytes = tensors * each, padded = (bytes + 3u) / 4u * 4u;
     if (bytes > from->left) {
         return 0;
     }
@@ -283,8 +288,8 @@ static const char *read_weights(wdt_model *model, const wdt_rvne *blob)
     const uint64_t query = d * D * (uint64_t)model->head.q_heads, key = d * D * (uint64_t)model->head.kv_heads;
     const uint64_t sizes[4] = {query, key, key, query}; /* Wq, Wk, Wv, Wo */
     const uint64_t classes = (uint64_t)model->pooled_dim * (uint64_t)model->classes;
-    const uint64_t last = wdt_tensor_bytes(model->dtype, classes), given = blob->header.weights_len;
-    const uint64_t layer = 2 * (wdt_tensor_bytes(model->dtype, query) + wdt_tensor_bytes(model->dtype, key)); /* < 2^54 */
+    const uint64_t last = tensor_bytes(model->dtype, classes), given = blob->header.weights_len;
+    const uint64_t layer = 2 * (tensor_bytes(model->dtype, query) + tensor_bytes(model->dtype, key)); /* < 2^54 */
     if (layer > given || (uint64_t)model->layers * layer + last != given) {
         return "the number of weights is not the one that the header's sizes ask for";
     }
@@ -292,7 +297,7 @@ static const char *read_weights(wdt_model *model, const wdt_rvne *blob)
     int valid = 1;
     for (int32_t t = 0; t < 4 * model->layers && valid; t++) {
         valid = is_valid(tensor, model->dtype, sizes[t % 4], WDT_MAX_WEIGHT);
-        tensor += wdt_tensor_bytes(model->dtype, sizes[t % 4]);
+        tensor += tensor_bytes(model->dtype, sizes[t % 4]);
     }
     model->layer_bytes = (ptrdiff_t)layer;
     model->classifier = blob->weights + (uint64_t)model->layers * layer;

@@ -355,8 +355,7 @@ static void attend(const float *q, int heads, int D, const wdt_rows *token_rows,
 
 /* ------------------------------------------------------------------------------------------------------- products */
 
-/* Outputs j .. j + N - 1 of R rows of x, in registers over all inputs: a weight is loaded once for R of them. Those of
- * int8 are always added. */
+/* Outputs j .. j + N - 1 of R rows of x, in registers over all inputs: a weight is loaded once for R of them. */
 INLINE void multiply_outputs(const float *x, const void *W, int dtype, ptrdiff_t n_in, ptrdiff_t n_out, ptrdiff_t j,
                              int R, int N, int add, float *y)
 {
@@ -380,7 +379,7 @@ INLINE void multiply_outputs(const float *x, const void *W, int dtype, ptrdiff_t
     UNROLL
     for (int s = 0; s < R * N; s++) {
         float *const at = y + s / N * n_out + j + s % N;
-        *at = dtype == WDT_INT8 ? wdt_fma(sums[s], scale, *at) : sums[s];
+        *at = dtype == WDT_INT8 ? wdt_fma(sums[s], scale, add ? *at : 0.0f) : sums[s];
     }
 }
 
@@ -414,10 +413,7 @@ INLINE void multiply(const float *x, int32_t n, const void *W, int dtype, ptrdif
 static void product(const float *x, int32_t n, const void *W, int dtype, int32_t n_in, int32_t n_out, int add, float *y)
 {
     if (dtype == WDT_INT8) {
-        for (ptrdiff_t s = 0; !add && s < (ptrdiff_t)n * n_out; s++) {
-            y[s] = 0.0f;
-        }
-        multiply(x, n, W, WDT_INT8, n_in, n_out, 1, y);
+        multiply(x, n, W, WDT_INT8, n_in, n_out, add, y);
     } else if (dtype == WDT_FLOAT16) {
         multiply(x, n, W, WDT_FLOAT16, n_in, n_out, add, y);
     } else {

@@ -146,7 +146,9 @@ def _reading_pooled(blob: bytes, pooled_dim: int) -> bytes:
     """The model with the identity for a classifier, so that its logits are the pooled vectors."""
     view = WeightBlobView.parse(blob)
     if view.header.dtype == "int8":
-        raise AdaptationError("a model of int8 weights cannot be adapted; adapt the one that it came from, then quantise")
+        raise AdaptationError(
+            "a model of int8 weights cannot be adapted; adapt the one that it came from, and quantise what comes out"
+        )
     return _with_weights(view, np.eye(pooled_dim), [r for r in view.records if r.name not in _OF_THE_CLASSIFIER])
 
 

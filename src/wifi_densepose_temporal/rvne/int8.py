@@ -22,8 +22,8 @@ from wifi_densepose_temporal.rvne.reference import REFERENCE_SHA256
 def quantise(blob: bytes) -> bytes:
     """The same model with int8 weights, rounded to nearest even.
 
-    Records that hold no weights are kept as they are, and the provenance receives `quantised`: the dtype, and the digest of
-    `blob`.
+    Records that hold no weights are kept as they are, and the provenance receives `quantised`: the dtype, and the
+    digest of `blob`.
 
     Raises:
         BlobError: as `WeightBlobView.parse`; `BlobModelError` if it is int8 already, or no model.

@@ -7,7 +7,7 @@ order are the core's.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import accumulate
+from itertools import accumulate, pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,7 +36,7 @@ def record_counts(name: str, words: Mapping[str, int], sizes: Mapping[str, int])
         return [width * words["hidden"]] * 2 * sizes["n_layers"]
     if name == "embedding_projection":
         through = [words[size] for size in ("input", "hidden", "output") if words[size]]
-        return [count for rows, columns in zip(through, through[1:], strict=False) for count in (rows * columns, columns)]
+        return [count for rows, columns in pairwise(through) for count in (rows * columns, columns)]
     return [sizes["n_classes"]] if name == "classifier_bias" else []
 
 
@@ -99,7 +99,7 @@ def _read(payload: bytes, dtype: str, counts: Sequence[int]) -> list[Floats]:
     ends = list(accumulate(-(-length // 4) * 4 for length in lengths))
     optional = -lengths[-1] % 4 if dtype == "float16" else 0  # the last one's padding may be the record's
     if len(payload) not in (ends[-1], ends[-1] - optional):
-        raise BlobModelError(f"{len(payload)} bytes of tensors in {dtype}; the header and the records ask for {ends[-1]}")
+        raise BlobModelError(f"{len(payload)} bytes of {dtype} tensors; the header and the records ask for {ends[-1]}")
     tensors = []
     for start, length in zip([0, *ends], lengths, strict=False):
         scale = np.frombuffer(payload, "<f4", 1, start)[0] if head else np.float32(1)
