@@ -94,13 +94,16 @@ static size_t repair(uint8_t *data, size_t size)
     const uint32_t weights = load_u32(data + 0x14);
     store_u32(data, WDT_RVNE_MAGIC);
     store_u16(data + 4, WDT_RVNE_VERSION);
-    data[6] &= WDT_FLAG_FLOAT16 | WDT_FLAG_RECORDS;
+    data[6] &= WDT_FLAG_FLOAT16 | WDT_FLAG_RECORDS | WDT_FLAG_INT8;
+    if (data[6] & WDT_FLAG_INT8) {
+        data[6] &= (uint8_t)~WDT_FLAG_FLOAT16;
+    }
     data[7] = 0;
     if (data[6] & WDT_FLAG_RECORDS && weights <= left && left - weights >= 4) {
         store_u32(data + HEADER + weights, (uint32_t)(left - weights - 4));
         return size;
     }
-    data[6] &= WDT_FLAG_FLOAT16;
+    data[6] &= (uint8_t)~WDT_FLAG_RECORDS;
     store_u32(data + 0x14, (uint32_t)(left / 4 * 4));
     return HEADER + left / 4 * 4 + CRC;
 }

@@ -19,7 +19,7 @@ from wifi_densepose_temporal import TemporalHeadConfig, WeightBlob, WeightBlobHe
 from wifi_densepose_temporal.csi import FeatureConfig, FeaturePart, read_capture
 from wifi_densepose_temporal.models import load_model
 from wifi_densepose_temporal.node.send import packets_of
-from wifi_densepose_temporal.rvne import records
+from wifi_densepose_temporal.rvne import quantise, records
 from wifi_densepose_temporal.wire import Classification, FeatureState
 
 CORPUS = Path(__file__).parent / "corpus"
@@ -57,7 +57,7 @@ def blob(header: WeightBlobHeader, *extra: records.Record, pooled_dim: int | Non
 
 
 def blob_inputs() -> dict[str, bytes]:
-    """Models with and without each record, in both dtypes."""
+    """Models with and without each record, in every dtype."""
     rng = np.random.default_rng(7)
 
     def floats(*shape: int) -> Any:
@@ -87,6 +87,9 @@ def blob_inputs() -> dict[str, bytes]:
         "half": blob(WeightBlobHeader(3, 2, 2, 3, 1, 3, dtype="float16")),
         "everything": everything("float32"),
         "everything_half": everything("float16"),
+        "int8": quantise(blob(WeightBlobHeader(3, 2, 2, 3, 1, 3))),
+        "everything_int8": quantise(everything("float32")),
+        "features_cached_int8": quantise(blob(WeightBlobHeader(3, 2, 1, 4, 2, 2))),
         "last_n": blob(small, records.pooling("last_n", 3)),
         "chain": blob(small, records.feature_chain(FeatureConfig(bands=2).to_words())),
         "chain_of_parts": blob(

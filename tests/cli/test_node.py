@@ -1,4 +1,4 @@
-"""`wdt node run`, `check` and `header`."""
+"""`wdt node run`, `check`, `quantise` and `header`."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from tests.cli.conftest import ESP32, Wdt
 from tests.reference_packet import ReferencePacket
 from wifi_densepose_temporal import FeatureConfig, extract, read_capture
 from wifi_densepose_temporal.models import SHIPPED, load_model
+from wifi_densepose_temporal.rvne import quantise
 from wifi_densepose_temporal.rvne.reference import REFERENCE_SHA256
 
 DEMO = SHIPPED.parent / "demo_esp32.csv"
@@ -103,3 +104,41 @@ def test_a_header_does_not_take_the_models_place(wdt: Wdt, reference: Path) -> N
     before = reference.read_bytes()
     assert "is read" in wdt("node", "header", reference, "-o", reference).error_line()
     assert reference.read_bytes() == before
+
+
+def test_quantise_writes_a_smaller_model_and_says_what_it_does_to_decisions(wdt: Wdt, tmp_path: Path) -> None:
+    out, blob = tmp_path / "int8.rvne", (SHIPPED / "activity.rvne").read_bytes()
+    ended = wdt("node", "quantise", "activity", "-o", out, "--check", DEMO, "--json")
+    assert ended.code == 0, ended.err
+    assert out.read_bytes() == quantise(blob)
+    document, model, made = ended.document, load_model("activity"), load_model(str(out))
+    assert (document["model_sha256"], document["quantised_from"]) == (made.sha256, model.sha256)
+    assert (document["bytes_before"], document["bytes_after"]) == (len(blob), out.stat().st_size)
+    frames = extract(read_capture(DEMO), FeatureConfig.from_words(model.feature_chain or {})).values
+    before, after = model.predict(frames), made.predict(frames)
+    assert document["check"] == [
+        {
+            "capture": str(DEMO),
+            "frames": len(frames),
+            "alike": int((before.labels == after.labels).sum()),
+            "largest_difference": float(np.abs(before.logits - after.logits).max()),
+            "largest_logit": float(np.abs(before.logits).max()),
+        }
+    ]
+    text = wdt("node", "quantise", "activity", "-o", tmp_path / "again.rvne", "--check", DEMO).out
+    assert f"{len(made_bytes := out.read_bytes())} bytes, made of {len(blob)} in float16" in text.replace("\n", " ")
+    assert (tmp_path / "again.rvne").read_bytes() == made_bytes
+
+
+def test_quantise_refuses_int8_and_its_own_input(wdt: Wdt, reference: Path, tmp_path: Path) -> None:
+    out = tmp_path / "int8.rvne"
+    assert wdt("node", "quantise", reference, "-o", reference).code != 0
+    assert wdt("node", "quantise", reference, "-o", out).code == 0
+    twice = wdt("node", "quantise", out, "-o", tmp_path / "twice.rvne")
+    assert twice.code != 0
+    assert "int8 already" in twice.err
+    assert not (tmp_path / "twice.rvne").exists()
+    shown = wdt("inspect", out, "--json").document
+    assert (shown["header"]["dtype"], shown["model"], shown["trained"]) == ("int8", True, False)
+    assert [t["shape"] for t in shown["tensors"]] == [[16, 128], [16, 32], [16, 32], [128, 16]] * 2 + [[16, 4]]
+    assert all(0.09 < t["max"] <= 0.1001 for t in shown["tensors"])

@@ -10,6 +10,7 @@ import torch
 
 from wifi_densepose_temporal import FeatureConfig, TemporalHeadConfig, TemporalModel
 from wifi_densepose_temporal.errors import BlobModelError, ConfigError
+from wifi_densepose_temporal.rvne import quantise
 from wifi_densepose_temporal.training.blob import to_blob, to_network
 from wifi_densepose_temporal.training.network import NetworkSizes, TemporalNetwork, pool
 
@@ -69,6 +70,14 @@ def test_a_blob_read_and_written_again_is_the_same_bytes(choices: dict[str, obje
     for dtype in ("float32", "float16"):
         blob = blob_of(network_of(**choices), dtype)
         assert blob_of(to_network(blob), dtype) == blob
+
+
+def test_int8_is_neither_written_by_training_nor_trained_on() -> None:
+    network = network_of()
+    with pytest.raises(BlobModelError, match="float32 or float16"):
+        blob_of(network, "int8")
+    with pytest.raises(BlobModelError, match="start from the one that it came from"):
+        to_network(quantise(blob_of(network)))
 
 
 def test_a_folded_batch_norm_gives_the_embeddings_of_the_unfolded() -> None:
