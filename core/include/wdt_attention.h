@@ -1,7 +1,7 @@
 /* Sparse and dense attention over one sequence: the pattern, the window pass, the key/value cache and its step.
  *
- * What this is: the whole arithmetic of the temporal head, in float32. The scalar kernels (core/src) are the reference;
- * the vector kernels (core/src/vector) are held against them. Which of them runs: wdt_kernels.h.
+ * What this is: the whole arithmetic of the temporal head, in float32. The scalar kernels are the reference; those for
+ * chips (core/src/portable.c, integer.c) and for vector units (core/src/vector) are held against them. Which of them runs: wdt_kernels.h.
  * What it is not: it owns no memory, starts no thread, and leaves the check for NaN (wdt_first_unusable) to callers.
  *
  * Axis letters, here as in Python and in docs/semantics.md:
@@ -160,7 +160,7 @@ int wdt_cache_fits(const wdt_cache *cache, const wdt_head *head);
 wdt_status wdt_step(const wdt_head *head, wdt_cache *cache, const float *q, const float *k, const float *v,
                     float *out);
 
-/* The first half of a step: appends, and attends to nothing. The refusals are the step's. */
+/* The first half of a step: appends, and attends to nothing. WDT_E_FULL, WDT_E_HALF_RANGE as a step. */
 wdt_status wdt_cache_append(wdt_cache *cache, const float *k, const float *v);
 
 /* Asks the processor for the memory that the next step on this cache will read: worth its while when the caches of many

@@ -69,7 +69,8 @@ typedef struct wdt_stream {
     ptrdiff_t capacity; /* frames it can take */
 } wdt_stream;
 
-/* Bytes of memory for a stream of up to `capacity` frames; SIZE_MAX if not addressable. half: float16 caches. */
+/* Bytes of memory for a stream of up to `capacity` frames; SIZE_MAX if not addressable. half: float16 caches, of keys and
+ * values or, with `absorbed`, of the layers' inputs: these are about 1 behind a norm, and have to be made so without. */
 size_t wdt_stream_bytes(const wdt_model *model, ptrdiff_t capacity, int half);
 
 /* Lays an empty stream out in `memory` (wdt_stream_bytes() of them, aligned for any type). WDT_E_CONFIG. */

@@ -1,4 +1,4 @@
-/* Attention of one query: the inner loop of everything.
+/* Attention of one query, in the scalar kernels: the form that all others are held against.
  *
  * A running ("online") softmax: the score that weights are relative to, the sum of weights, and the weighted sum of
  * values. Seeing a much larger score rescales the two sums, so no score is stored and none overflows.

@@ -5,8 +5,9 @@
  *
  *   mantissa * 2^(E - WDT_BLOCK_BIAS)     |mantissa| < 2^30, cut towards zero
  *
- * so the error is below 2^-29 of the row's largest number, and zero for the numbers that are within 2^-6 of it. Numbers
- * below 2^-126 are zeros, as on chips that flush them. No infinity, no NaN: neither is ever in an input or a model. */
+ * so the error is below 2^-29 of the row's largest number, which in float16 counts as at least 2^-14, and zero for the
+ * numbers that are within 2^-6 of it. Numbers below 2^-126 are zeros, as on chips that flush them. No infinity, no NaN:
+ * neither is ever in an input or a model. */
 #ifndef WDT_BLOCK_H
 #define WDT_BLOCK_H
 
@@ -44,6 +45,9 @@ static inline int32_t wdt_block_exponent(const void *row, int half, ptrdiff_t n)
         for (ptrdiff_t d = 0; d < n; d++) {
             const uint32_t bits = ((const uint16_t *)row)[d] & 0x7FFFu;
             most = bits > most ? bits : most;
+        }
+        if (most == 0) {
+            return WDT_BLOCK_LOWEST;
         }
         return (most < 0x0400u ? 1 : (int32_t)(most >> 10)) + WDT_HALF_TO_FLOAT_EXPONENT;
     }
@@ -119,7 +123,7 @@ static inline int32_t wdt_power_of_two(uint32_t distance, int32_t *drop)
  * them, as far apart.
  * The sum of their |m| is at most 2^32, so that multiplied by mantissas below 2^30 and >> 32, it is within +-2^30.
  * |m| <= 2^30, n <= 64.
- * The error of a factor is below one in the last place, that is at most 2^-29 of the sum or 2^-31 of the largest. */
+ * The error of a factor is below one in the last place, that is at most 2^-31 of the sum or 2^-29 of the largest. */
 static inline int32_t wdt_block_align(const int32_t *m, const int16_t *e, int n, int stride, int32_t *aligned)
 {
     int32_t most = INT16_MIN; /* where every factor is 0 */

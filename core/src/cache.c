@@ -266,7 +266,7 @@ static void prefetch(const char *at, ptrdiff_t bytes)
 
 static void prefetch_rows(const wdt_rows *rows, const wdt_candidates *candidates)
 {
-    const ptrdiff_t row = rows->stride * (ptrdiff_t)wdt_number_bytes(rows->half); /* a key and its value */
+    const ptrdiff_t row = rows->stride * (ptrdiff_t)wdt_number_bytes(rows->half); /* a token: key and value */
     prefetch((const char *)rows->keys + candidates->begin * row, (candidates->end - candidates->begin) * row);
     for (int s = 0; s < candidates->n_singles; s++) {
         prefetch((const char *)rows->keys + candidates->singles[s] * row, row);

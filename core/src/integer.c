@@ -9,43 +9,28 @@
  *   add      weights, with the exponents of values folded in, times mantissas of values; the chunk's sum becomes a float
  *
  * Errors, beside the rounding of results to float:
- *   score    2^-24 absolute, or 2^-30 of the largest that a score of these queries and keys could be; and for each
- *            dimension 2^-26 of the query's largest number times the key's
- *   weight   2^-28 relative, by the power of two
- *   out      2^-29 of the sum of weights times each row's largest number, for each row; float rounding where there is
+ *   score    2^-24 absolute, or 2^-30 of the largest that a score of this query and key could be; and for each dimension
+ *            2^-24 of the query's largest number times the key's
+ *   weight   2^-28 relative, by the power of two; 0 below 2^-64 of the largest
+ *   out      2^-26 of the sum of weights times each row's largest number, for each row; float rounding where there is
  *            more than one chunk
- *   product  2^-29 of the sum over a block of inputs of |x| times its row's largest weight, for each input
- *            with the transpose: 2^-23 of x's largest number times the row's largest weight, for each input
- *            with int8 weights, see integer_int8.c
- * All are of a row's largest number: of numbers in one row that differ by more than 2^30, the small ones are lost. Rows
- * do not disturb each other. A score has no limit: the scale of scores follows the largest exponents. */
+ * All are of a row's largest number: of numbers in one row that differ by more than 2^30, the small ones are lost. Rows do
+ * not disturb each other, neither keys nor values. A score has no limit: its scale follows the exponents. */
 #include <math.h>
 
 #include "block.h"
 #include "gradient.h"
-#include "integer_int8.h"
+#include "inline.h"
+#include "integer.h"
 #include "kernels.h"
 #include "positions.h"
 #include "unusable.h"
-#include "wdt_rvne.h"
-
-#if defined(__GNUC__)
-#define INLINE static inline __attribute__((always_inline))
-#define NOT_INLINED __attribute__((noinline))
-#define UNROLL _Pragma("GCC unroll 8")
-#else
-#define INLINE static inline
-#define NOT_INLINED
-#define UNROLL
-#endif
 
 enum {
     CHUNK = 44,        /* rows at once: all, or nearly all, of a position's of the default head */
     MAX_HEADS = 4,     /* heads at once */
     SEGMENT = 16,      /* dimensions of a score that are summed without a shift */
     SCORE_BITS = 24,   /* behind the point of a score, of powers of two, unless it is too large for that */
-    OUTPUTS = 8,       /* of a product, in registers over a block of inputs */
-    INPUTS = 64,       /* in a block */
 };
 
 typedef struct chunk {
@@ -63,7 +48,8 @@ typedef struct position {
     ptrdiff_t D;
     int H, chunks;
     float factor; /* log2(e) / sqrt(D) */
-    int32_t largest[MAX_HEADS], scale[MAX_HEADS];
+    int32_t largest[MAX_HEADS], scale[MAX_HEADS]; /* the largest score so far, and its scale */
+    int32_t unit[MAX_HEADS], segments;            /* what a row's scale follows from: scale_of() */
     float rescale[MAX_HEADS], total[MAX_HEADS];
     chunk chunk;
 } position;
@@ -89,8 +75,8 @@ static void load_queries(const position *at, ptrdiff_t d, ptrdiff_t n, const int
 }
 
 /* score [H] += a segment of the queries times one of a key, shifted to its head's scale; = where d is 0. */
-INLINE void add_score(const void *key, int half, ptrdiff_t d, ptrdiff_t n, int32_t E, int H, const int32_t *queries,
-                      const int32_t *shifts, int32_t *score)
+INLINE void add_score(const void *key, int half, ptrdiff_t d, ptrdiff_t n, int32_t E, int32_t segments, int H,
+                      const int32_t *queries, const int32_t *shifts, int32_t *score)
 {
     int32_t sums[MAX_HEADS] = {0};
     UNROLL
@@ -106,33 +92,32 @@ INLINE void add_score(const void *key, int half, ptrdiff_t d, ptrdiff_t n, int32
     }
     UNROLL
     for (int h = 0; h < H; h++) {
-        const uint32_t shift = (uint32_t)(shifts[h] - E);
+        const uint32_t shift = (uint32_t)(shifts[h] - E > segments ? shifts[h] - E : segments);
         const int32_t sum = shift == 0 ? sums[h] : shift < 32 ? (sums[h] + (int32_t)(1u << (shift - 1))) >> shift : 0;
         score[h] = d == 0 ? sum : score[h] + sum;
     }
 }
 
-/* The scale of each head's scores: fine enough, and coarse enough that none reaches 2^31. Never finer than before.
- * shifts [H]: what a segment's sum with a key of exponent 0 is shifted by. */
+/* The scale of a head's score with a row: fine enough, and coarse enough that it does not reach 2^31. A row's own, so
+ * that one with large numbers does not disturb the others. */
+static int32_t scale_of(const position *at, int h, int c)
+{
+    const int32_t needed = at->unit[h] + at->chunk.key_exponents[c] + at->segments;
+    return needed > -SCORE_BITS ? needed : -SCORE_BITS;
+}
+
+/* What scale_of() follows from. shifts [H]: what a segment's sum with a key of exponent 0 is shifted by at least. */
 static void choose_scales(position *at, const int32_t *exponents, int32_t *shifts)
 {
-    const chunk *const chunk = &at->chunk;
-    int32_t key = 0, segments = 0;
-    for (int c = 0; c < chunk->n; c++) {
-        key = chunk->key_exponents[c] > key ? chunk->key_exponents[c] : key;
-    }
-    while ((ptrdiff_t)SEGMENT << segments < at->D) {
-        segments++;
+    at->segments = 0;
+    while ((ptrdiff_t)SEGMENT << at->segments < at->D) {
+        at->segments++;
     }
     for (int h = 0; h < at->H; h++) {
         /* A sum's unit: mantissas of queries are (mantissa * factor) >> 33, and 2^32 is shifted out of the products. */
         const int32_t factor = (int32_t)(wdt_float_bits(at->factor) >> 23) - 127 - 30;
-        const int32_t unit = exponents[h] - WDT_BLOCK_BIAS + factor + 33 - WDT_BLOCK_BIAS + 32;
-        const int32_t before = at->scale[h], needed = unit + key + segments;
-        at->scale[h] = needed > before ? needed : before;
-        const int32_t coarser = at->scale[h] - before;
-        at->largest[h] >>= coarser < 31 ? coarser : 31;
-        shifts[h] = at->scale[h] - unit;
+        at->unit[h] = exponents[h] - WDT_BLOCK_BIAS + factor + 33 - WDT_BLOCK_BIAS + 32;
+        shifts[h] = -SCORE_BITS - at->unit[h];
     }
 }
 
@@ -153,11 +138,11 @@ static void score(position *at)
             int32_t *const to = chunk->weights + c * H;
             const int half = c < chunk->halves;
             if (H == MAX_HEADS && half) {
-                add_score(chunk->keys[c], 1, d, n, E, MAX_HEADS, queries, shifts, to);
+                add_score(chunk->keys[c], 1, d, n, E, at->segments, MAX_HEADS, queries, shifts, to);
             } else if (H == MAX_HEADS) {
-                add_score(chunk->keys[c], 0, d, n, E, MAX_HEADS, queries, shifts, to);
+                add_score(chunk->keys[c], 0, d, n, E, at->segments, MAX_HEADS, queries, shifts, to);
             } else {
-                add_score(chunk->keys[c], half, d, n, E, H, queries, shifts, to);
+                add_score(chunk->keys[c], half, d, n, E, at->segments, H, queries, shifts, to);
             }
         }
     }
@@ -173,27 +158,49 @@ static int32_t weight_at(uint32_t distance, int32_t scale, int32_t *drop)
     return wdt_power_of_two(far ? UINT32_MAX : finer < 32 ? distance << finer : 0, drop);
 }
 
+/* 1 if a 2^a_scale > b 2^b_scale, as far as the coarser of the two tells. */
+static int is_larger(int32_t a, int32_t a_scale, int32_t b, int32_t b_scale)
+{
+    const int32_t d = a_scale - b_scale;
+    return d >= 0 ? a > b >> (d < 31 ? d : 31) : a >> (-d < 31 ? -d : 31) > b;
+}
+
+/* 2^(score - largest): a score that is not larger. */
+static int32_t weight_of(int32_t largest, int32_t largest_scale, int32_t score, int32_t scale, int32_t *drop)
+{
+    const int32_t d = scale - largest_scale;
+    if (d >= 0) {
+        return weight_at((uint32_t)(largest >> (d < 31 ? d : 31)) - (uint32_t)score, scale, drop);
+    }
+    const int64_t finer = -d < 32 ? (int64_t)largest * ((int64_t)1 << -d) : largest > 0 ? INT64_MAX / 2 : 0;
+    const int64_t distance = finer - score;
+    return weight_at(distance < 0 ? 0 : distance > UINT32_MAX ? UINT32_MAX : (uint32_t)distance, scale, drop);
+}
+
 /* scores -> weights of head h, and its total of all chunks. */
 static void weigh(position *at, int h)
 {
     chunk *const chunk = &at->chunk;
-    const int H = at->H, n = chunk->n * H;
-    const int32_t before = at->largest[h];
-    int32_t largest = at->chunks ? before : chunk->weights[h], drop;
+    const int H = at->H;
+    const int32_t before = at->largest[h], before_scale = at->scale[h];
+    int32_t largest = before, scale = before_scale, drop;
     uint64_t sum = 0;
-    for (int s = h; s < n; s += H) {
-        largest = chunk->weights[s] > largest ? chunk->weights[s] : largest;
+    for (int c = 0; c < chunk->n; c++) {
+        const int32_t score = chunk->weights[c * H + h], of_row = scale_of(at, h, c);
+        if ((at->chunks == 0 && c == 0) || is_larger(score, of_row, largest, scale)) {
+            largest = score, scale = of_row;
+        }
     }
-    for (int s = h; s < n; s += H) {
-        const int32_t weight = weight_at((uint32_t)largest - (uint32_t)chunk->weights[s], at->scale[h], &drop);
-        chunk->weights[s] = weight;
-        chunk->drops[s] = (uint8_t)drop;
-        sum += (uint32_t)weight >> (drop < 32 ? drop : 31);
+    for (int c = 0; c < chunk->n; c++) {
+        int32_t *const score = chunk->weights + c * H + h;
+        *score = weight_of(largest, scale, *score, scale_of(at, h, c), &drop);
+        chunk->drops[c * H + h] = (uint8_t)drop;
+        sum += (uint32_t)*score >> (drop < 32 ? drop : 31);
     }
-    at->largest[h] = largest;
+    at->largest[h] = largest, at->scale[h] = scale;
     const float total = wdt_block_float((int32_t)(sum >> 5), 5 - 29); /* at most CHUNK * 2^30 >> 5 */
     if (at->chunks) {
-        const int32_t rescale = weight_at((uint32_t)largest - (uint32_t)before, at->scale[h], &drop);
+        const int32_t rescale = weight_of(largest, scale, before, before_scale, &drop);
         at->rescale[h] = wdt_block_float(rescale, -29 - drop);
         at->total[h] = at->total[h] * at->rescale[h] + total;
     } else {
@@ -364,174 +371,11 @@ static void attend(const float *q, int heads, int D, const wdt_rows *token_rows,
     attend_group(q, heads, D, token_rows, tokens, landmark_rows, landmarks, out, NULL);
 }
 
-/* ----------------------------------------------------------------------------------------------------- products */
-
-/* A block of inputs of up to MAX_HEADS rows of x, with what the product needs of their rows of weights. */
-typedef struct inputs {
-    int n;
-    int32_t factors[INPUTS * MAX_HEADS]; /* [n, R]: x, with the exponents of W's rows folded in */
-    int32_t exponent[MAX_HEADS];         /* of the sums */
-    int16_t exponents[INPUTS];           /* of W's rows */
-} inputs;
-
-/* x [R, n] of rows that lie n_in apart, and the rows [n, n_out] of W. */
-static void load_inputs(const float *x, int R, ptrdiff_t n_in, const char *W, int half, int n, ptrdiff_t n_out,
-                        inputs *block)
-{
-    const ptrdiff_t stride = n_out * (ptrdiff_t)wdt_number_bytes(half);
-    int16_t folded[INPUTS];
-    block->n = n;
-    for (int i = 0; i < n; i++) {
-        block->exponents[i] = (int16_t)wdt_integer_exponent(W + i * stride, half, n_out);
-    }
-    for (int r = 0; r < R; r++, x += n_in) {
-        for (int i = 0; i < n; i++) { /* each x has its own exponent: it is a row of one number */
-            const int32_t E = wdt_block_exponent(x + i, 0, 1);
-            block->factors[i * R + r] = wdt_block_mantissa(x, 0, i, E);
-            folded[i] = (int16_t)(E + block->exponents[i]);
-        }
-        block->exponent[r] = wdt_block_align(block->factors + r, folded, n, R, block->factors + r) + 32 -
-                             2 * WDT_BLOCK_BIAS;
-    }
-}
-
-/* y [R, N] of rows n_out apart = the sum over the block of factors times N weights of each row from W on; or y + that. */
-INLINE void multiply_outputs(const inputs *block, const char *W, int half, ptrdiff_t n_out, int R, int N, int add,
-                             float *y)
-{
-    const ptrdiff_t stride = n_out * (ptrdiff_t)wdt_number_bytes(half);
-    int32_t sums[OUTPUTS] = {0};
-    for (int i = 0; i < block->n; i++, W += stride) {
-        UNROLL
-        for (int j = 0; j < N; j++) {
-            const int32_t weight = wdt_block_mantissa(W, half, j, block->exponents[i]);
-            UNROLL
-            for (int r = 0; r < R; r++) {
-                sums[r * N + j] += wdt_multiply_high(block->factors[i * R + r], weight);
-            }
-        }
-    }
-    for (int s = 0; s < R * N; s++) {
-        float *const at = y + s / N * n_out + s % N;
-        const float sum = wdt_block_float(sums[s], block->exponent[s / N]);
-        *at = add ? *at + sum : sum;
-    }
-}
-
-INLINE void multiply_block(const inputs *block, const char *W, int half, ptrdiff_t n_out, int R, int add, float *y)
-{
-    const ptrdiff_t bytes = (ptrdiff_t)wdt_number_bytes(half);
-    ptrdiff_t j = 0;
-    for (; j + OUTPUTS / R <= n_out; j += OUTPUTS / R) {
-        multiply_outputs(block, W + j * bytes, half, n_out, R, OUTPUTS / R, add, y + j);
-    }
-    for (; j < n_out; j++) {
-        multiply_outputs(block, W + j * bytes, half, n_out, R, 1, add, y + j);
-    }
-}
-
-/* Of R rows of x, a block of inputs at a time. */
-static void multiply(const float *x, int R, const void *W, int half, int32_t n_in, int32_t n_out, int add, float *y)
-{
-    inputs block;
-    for (int32_t begin = 0; begin < n_in; begin += INPUTS, add = 1) {
-        const int n = n_in - begin < INPUTS ? n_in - begin : INPUTS;
-        const char *const from = (const char *)W + (ptrdiff_t)begin * n_out * (ptrdiff_t)wdt_number_bytes(half);
-        load_inputs(x + begin, R, n_in, from, half, n, n_out, &block);
-        if (R == 1 && half) {
-            multiply_block(&block, from, 1, n_out, 1, add, y);
-        } else if (R == 1) {
-            multiply_block(&block, from, 0, n_out, 1, add, y);
-        } else {
-            multiply_block(&block, from, half, n_out, MAX_HEADS, add, y);
-        }
-    }
-}
-
-static void product(const float *x, int32_t n, const void *W, int dtype, int32_t n_in, int32_t n_out, int add, float *y)
-{
-    if (dtype == WDT_INT8) {
-        wdt_integer_int8(x, n, W, 0, n_in, n_out, add, y);
-        return;
-    }
-    for (int32_t r = 0, R; r < n; r += R, x += R * n_in, y += R * n_out) {
-        R = n - r >= MAX_HEADS ? MAX_HEADS : 1;
-        multiply(x, R, W, dtype, n_in, n_out, add, y);
-    }
-}
-
-/* y [R, n_out] = W [n_out, n] times R rows of x, or y + that; rows of W lie n_in apart, and each of x has one exponent.
- * mantissas [n, R] are below 2^(30 - drop), so that n of their products with weights' sum to less than 2^31. */
-INLINE void multiply_rows(const int32_t *mantissas, const int32_t *E, const char *W, int half, int n, ptrdiff_t n_in,
-                          int32_t n_out, int R, int add, float *y)
-{
-    for (int32_t j = 0; j < n_out; j++, W += n_in * (ptrdiff_t)wdt_number_bytes(half)) {
-        const int32_t row = wdt_integer_exponent(W, half, n);
-        int32_t sums[MAX_HEADS] = {0};
-        UNROLL
-        for (int r = 0; r < R; r++) {
-            sums[r] = n / 2; /* each product is rounded down, by half on average */
-        }
-        for (int i = 0; i < n; i++) {
-            const int32_t weight = wdt_block_mantissa(W, half, i, row);
-            UNROLL
-            for (int r = 0; r < R; r++) {
-                sums[r] += wdt_multiply_high(mantissas[i * R + r], weight);
-            }
-        }
-        for (int r = 0; r < R; r++) {
-            const float sum = wdt_block_float(sums[r], E[r] + row + 32 - 2 * WDT_BLOCK_BIAS);
-            y[r * n_out + j] = add ? y[r * n_out + j] + sum : sum;
-        }
-    }
-}
-
-static void multiply_transposed(const float *x, int R, const void *W, int half, int32_t n_in, int32_t n_out, int add,
-                                float *y)
-{
-    int32_t mantissas[INPUTS * MAX_HEADS], E[MAX_HEADS];
-    for (int32_t begin = 0; begin < n_in; begin += INPUTS, add = 1) {
-        const int n = n_in - begin < INPUTS ? n_in - begin : INPUTS;
-        const char *const from = (const char *)W + (ptrdiff_t)begin * (ptrdiff_t)wdt_number_bytes(half);
-        int32_t drop = 0;
-        while (n > 8 << drop) {
-            drop++;
-        }
-        for (int r = 0; r < R; r++) {
-            const float *const row = x + (ptrdiff_t)r * n_in + begin;
-            E[r] = wdt_integer_exponent(row, 0, n) + drop;
-            for (int i = 0; i < n; i++) {
-                mantissas[i * R + r] = wdt_block_mantissa(row, 0, i, E[r] - drop) >> drop;
-            }
-        }
-        if (R == 1) {
-            multiply_rows(mantissas, E, from, half, n, n_in, n_out, 1, add, y);
-        } else if (half) {
-            multiply_rows(mantissas, E, from, 1, n, n_in, n_out, MAX_HEADS, add, y);
-        } else {
-            multiply_rows(mantissas, E, from, 0, n, n_in, n_out, MAX_HEADS, add, y);
-        }
-    }
-}
-
-static void product_transposed(const float *x, int32_t n, const void *W, int dtype, int32_t n_in, int32_t n_out, int add,
-                               float *y)
-{
-    if (dtype == WDT_INT8) {
-        wdt_integer_int8(x, n, W, 1, n_in, n_out, add, y);
-        return;
-    }
-    for (int32_t r = 0, R; r < n; r += R, x += R * n_in, y += R * n_out) {
-        R = n - r >= MAX_HEADS ? MAX_HEADS : 1;
-        multiply_transposed(x, R, W, dtype, n_in, n_out, add, y);
-    }
-}
-
 const wdt_kernels wdt_kernels_integer = {
     .name = "integer",
     .attend = attend,
-    .product = product,
-    .product_transposed = product_transposed,
+    .product = wdt_integer_product,
+    .product_transposed = wdt_integer_product_transposed,
     .to_half = wdt_to_half,
     .first_unusable = wdt_find_unusable,
 };

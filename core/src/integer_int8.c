@@ -5,20 +5,10 @@
  *
  * Error, beside the rounding of results to float: 2^-24 of the sum over a block of inputs of |x| times 128 scales, for
  * each input. */
-#include "integer_int8.h"
-
 #include "block.h"
+#include "inline.h"
+#include "integer.h"
 #include "weights.h"
-
-#if defined(__GNUC__)
-#define INLINE static inline __attribute__((always_inline))
-#define NOT_INLINED __attribute__((noinline))
-#define UNROLL _Pragma("GCC unroll 8")
-#else
-#define INLINE static inline
-#define NOT_INLINED
-#define UNROLL
-#endif
 
 enum {
     MAX_ROWS = 4, /* of x at once */

@@ -17,20 +17,11 @@
 
 #include "exponential.h"
 #include "gradient.h"
+#include "inline.h"
 #include "kernels.h"
 #include "positions.h"
 #include "unusable.h"
 #include "weights.h"
-
-#if defined(__GNUC__)
-#define INLINE static inline __attribute__((always_inline))
-#define UNROLL _Pragma("GCC unroll 16")
-#define KEEP(pointer) __asm__("" : "+r"(pointer)) /* one address in a register, and not one for each load from it */
-#else
-#define INLINE static inline
-#define UNROLL
-#define KEEP(pointer) (void)0
-#endif
 
 enum {
     CHUNK = 48,    /* rows at once: all of a position's of the default head, and few enough for a small stack */

@@ -29,6 +29,9 @@ void wdt_positions_prepare(const wdt_window *window, int share, int shares)
 
 void wdt_positions_attend(const wdt_window *window, int share, int shares, wdt_attend_group *attend)
 {
+    if (wdt_share_begin(window->T, share, shares) == wdt_share_begin(window->T, share + 1, shares)) {
+        return; /* an empty share, of which nothing need be prepared */
+    }
     const wdt_head *const head = window->head;
     const ptrdiff_t Hq = head->q_heads, Hkv = head->kv_heads, group = Hq / Hkv, D = head->head_dim, T = window->T;
     const ptrdiff_t blocks = wdt_block_count(head, T), at = window->kv_head * D; /* `at`: within a row of k or v */

@@ -19,7 +19,6 @@ typedef struct {
     esp_netif_ip_info_t ip_info;
     int ip_changed;
 } ip_event_got_ip_t;
-#define ESP_IPADDR_TYPE_V4 0
 enum { IP_EVENT_STA_GOT_IP };
 extern esp_event_base_t const IP_EVENT;
 

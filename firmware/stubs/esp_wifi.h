@@ -16,6 +16,7 @@ typedef struct {
 typedef enum { WIFI_MODE_STA = 1 } wifi_mode_t;
 typedef enum { WIFI_IF_STA } wifi_interface_t;
 typedef enum { WIFI_PS_NONE } wifi_ps_type_t;
+typedef enum { WIFI_BW_HT20 = 1 } wifi_bandwidth_t;
 enum { WIFI_EVENT_STA_START = 2, WIFI_EVENT_STA_DISCONNECTED = 5 };
 extern esp_event_base_t const WIFI_EVENT;
 
@@ -28,18 +29,11 @@ typedef struct {
     uint8_t bssid[6];
 } wifi_ap_record_t;
 
-/* Chips with WiFi 6 configure CSI by other fields than those before. */
-#if CONFIG_SOC_WIFI_HE_SUPPORT
-typedef struct {
-    uint32_t enable : 1, acquire_csi_legacy : 1, acquire_csi_ht20 : 1;
-} wifi_csi_config_t;
-#else
 typedef struct {
     bool lltf_en, htltf_en, stbc_htltf2_en, ltf_merge_en, channel_filter_en, manu_scale;
     uint8_t shift;
     bool dump_ack_en;
 } wifi_csi_config_t;
-#endif
 typedef struct {
     signed rssi : 8;
     unsigned timestamp : 32; /* microseconds */
@@ -58,6 +52,7 @@ esp_err_t esp_wifi_set_mode(wifi_mode_t mode);
 esp_err_t esp_wifi_set_config(wifi_interface_t interface, wifi_config_t *conf);
 esp_err_t esp_wifi_set_ps(wifi_ps_type_t type);
 esp_err_t esp_wifi_start(void);
+esp_err_t esp_wifi_set_bandwidth(wifi_interface_t interface, wifi_bandwidth_t bandwidth);
 esp_err_t esp_wifi_connect(void);
 esp_err_t esp_wifi_sta_get_ap_info(wifi_ap_record_t *ap_info);
 esp_err_t esp_wifi_set_csi_config(const wifi_csi_config_t *config);

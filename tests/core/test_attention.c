@@ -137,6 +137,53 @@ static void a_copy_holds_the_same_in_any_room(void)
     }
 }
 
+/* A shared cache is one whose value is the key: the same bits in half the memory, after refusals, undos and copies too. */
+static void a_shared_cache_is_one_of_keys_twice(void)
+{
+    for (int round = 0; round < 60; round++) {
+        wdt_head head = random_head();
+        head.causal = 1;
+        const unsigned half = draw(2) ? WDT_CACHE_HALF : 0;
+        const ptrdiff_t room = 1 + (ptrdiff_t)draw(40);
+        const size_t query = (size_t)(head.q_heads * head.head_dim), key = (size_t)(head.kv_heads * head.head_dim);
+        float *out = malloc(query * sizeof *out), *expected = malloc(query * sizeof *expected);
+        void *memory = malloc(wdt_cache_bytes(&head, room, half | WDT_CACHE_SHARED));
+        void *twice = malloc(wdt_cache_bytes(&head, room, half));
+        wdt_cache shared, plain;
+        CHECK(2 * wdt_cache_bytes(&head, room, half | WDT_CACHE_SHARED) == wdt_cache_bytes(&head, room, half));
+        CHECK(wdt_cache_init(&shared, &head, room, half | WDT_CACHE_SHARED, memory) == WDT_OK);
+        CHECK(wdt_cache_init(&plain, &head, room, half, twice) == WDT_OK);
+        for (ptrdiff_t t = 0; t < room; t++) {
+            float *q = random_floats(query), *k = random_floats(key), *v = random_floats(key);
+            const float own = k[key - 1];
+            k[key - 1] = draw(4) ? own : 65520.0f;
+            if (half && k[key - 1] != own) {
+                CHECK(wdt_step(&head, &shared, q, k, NULL, out) == WDT_E_HALF_RANGE);
+            }
+            k[key - 1] = own;
+            for (int again = (int)draw(2); again >= 0; again--) {
+                wdt_cache_prefetch(&shared, &head);
+                CHECK(wdt_step(&head, &shared, q, k, NULL, out) == WDT_OK); /* v is not read */
+                CHECK(wdt_step(&head, &plain, q, k, k, expected) == WDT_OK);
+                CHECK(memcmp(out, expected, query * sizeof *out) == 0);
+                if (again) {
+                    wdt_cache_undo(&shared), wdt_cache_undo(&plain);
+                }
+            }
+            wdt_cache_read(&shared, t, k, v);
+            CHECK(memcmp(k, v, key * sizeof *k) == 0);
+            free(q), free(k), free(v);
+        }
+        void *other = malloc(wdt_cache_copy_bytes(&shared, room + 1));
+        wdt_cache copy;
+        wdt_cache_copy(&copy, &shared, room + 1, other);
+        float *q = random_floats(query), *k = random_floats(key);
+        CHECK(wdt_cache_fits(&copy, &head) && wdt_step(&head, &shared, q, k, NULL, out) == WDT_E_FULL);
+        CHECK(wdt_step(&head, &copy, q, k, NULL, out) == WDT_OK && copy.length == room + 1);
+        free(q), free(k), free(other), free(memory), free(twice), free(out), free(expected);
+    }
+}
+
 static void float16_rounds_and_refuses(void)
 {
     /* Value in, nearest half out: ties to even, subnormals, the largest, zero's sign. */
@@ -206,6 +253,7 @@ int main(void)
         far_positions_do_not_overflow();
         float16_rounds_and_refuses();
         a_copy_holds_the_same_in_any_room();
+        a_shared_cache_is_one_of_keys_twice();
         unusable_numbers_are_found();
     }
     CHECK(wdt_use_instruction_set("abacus") == WDT_E_CONFIG);

@@ -9,6 +9,10 @@
 #include "kernels.h"
 #include "random.h"
 #include "wdt_kernels.h"
+
+#ifndef WDT_ROUNDS
+#define WDT_ROUNDS 120 /* of drawn inputs; fewer where it is slow (CMakeLists.txt) */
+#endif
 #include "weights.h"
 
 /* One window pass and its gradient; arrays are [T, Hq, D] or [T, Hkv, D]. */
@@ -238,7 +242,7 @@ static void check_position(const position *at, const float *values, float tolera
 static void rows_of_every_kind_are_attended(void)
 {
     static const int groups[] = {1, 2, 3, 4, 5, 8};
-    for (int round = 0; round < 240; round++) {
+    for (int round = 0; round < 2 * WDT_ROUNDS; round++) {
         const ptrdiff_t n = round % 2 ? 1 + (ptrdiff_t)draw(MOST_ROWS) : 40 + (ptrdiff_t)draw(12); /* around a chunk */
         position at = random_position(groups[round % 6], 1 + (int)draw(70), n, round / 6 % 2);
         check_position(&at, at.value, 1e-6f);
@@ -253,7 +257,7 @@ static void rows_of_every_kind_are_attended(void)
 /* Values of 2^-40 to 2^39, row by row: a large row of little weight does not take from a small one of large weight. */
 static void rows_of_different_scale_do_not_disturb_each_other(void)
 {
-    for (int round = 0; round < 60; round++) {
+    for (int round = 0; round < WDT_ROUNDS / 2; round++) {
         position at = random_position(1 + (int)draw(5), 1 + (int)draw(40), 1 + (ptrdiff_t)draw(60), 0);
         for (size_t j = 0; j < (size_t)(at.heads * at.D); j++) {
             at.q[j] *= 8.0f;
@@ -265,6 +269,21 @@ static void rows_of_different_scale_do_not_disturb_each_other(void)
             }
         }
         check_position(&at, at.value, 4e-6f); /* scores of up to 8 sqrt(D) = 50 have an ulp of 3.8e-6 */
+        free_position(at);
+    }
+}
+
+/* A key so large, and so far from the query, that its weight is 0: the others' scores keep their digits. */
+static void a_large_key_does_not_disturb_the_others(void)
+{
+    for (int power = 1; power <= 39; power++) {
+        position at = random_position(1, 1 + (int)draw(40), 60, 0);
+        at.q[0] = 1.0f; /* the large key's score is at most -2^power / sqrt(D) */
+        float *const large = at.key + (ptrdiff_t)draw(60) * at.D;
+        for (int d = 0; d < at.D; d++) {
+            large[d] = -ldexpf(at.q[d], power);
+        }
+        check_position(&at, at.value, 1e-6f);
         free_position(at);
     }
 }
@@ -419,7 +438,7 @@ static void int8_products_of_any_size_are_right(void)
 
 static void products_of_any_size_are_right(void)
 {
-    for (int round = 0; round < 200; round++) {
+    for (int round = 0; round < 2 * WDT_ROUNDS; round++) {
         check_product(1 + (int32_t)draw(6), 1 + (int32_t)draw(150), 1 + (int32_t)draw(50), round % 2,
                       (int)draw(3) * 20, round / 2 % 2);
     }
@@ -497,13 +516,14 @@ int main(void)
     powers_of_two_are_close();
     mantissas_are_cut_towards_zero();
     for (int set = wdt_instruction_sets(names) - 1; set >= 0; set--) {
-        for (int round = 0; round < 120; round++) {
+        for (int round = 0; round < WDT_ROUNDS; round++) {
             equals_scalar(names[set]);
             huge_scores_have_a_bounded_gradient();
         }
         an_empty_share_touches_nothing();
         rows_of_every_kind_are_attended();
         rows_of_different_scale_do_not_disturb_each_other();
+        a_large_key_does_not_disturb_the_others();
         scores_of_any_size_are_told_apart();
         products_of_any_size_are_right();
         CHECK(wdt_multiply_add(10, &sink) > 0 && isfinite(sink));

@@ -1,6 +1,7 @@
 /* The driver's buffers through temporal_features.c: writes the frames, or checks the refusals.
  *
  *   run_features BLOB FIRST_WORD_INVALID < packets > frames      a packet: t_us i64, values u32, that many int8
+ *   run_features                                                 the unwrapped time
  *   run_features BLOB                                            the contract of temporal_features.h; prints the
  *                                                                bytes that an ESP32's buffers of 64 columns take */
 #include <stdlib.h>
@@ -106,8 +107,38 @@ static void test_refusals(const wdt_model *model)
     printf("%zu\n", needed);
 }
 
+/* The WiFi's clock was `ahead_us` ahead of the other one when both began, and a buffer is handed over some time after it
+ * came. Silences from nothing to three hours: as much time passes as by the WiFi's clock, and never backwards. */
+static void test_time(int64_t ahead_us)
+{
+    static const int64_t second = 1000000;
+    temporal_features_clock_t clock = {0};
+    int64_t wifi_us = 7 * second + ahead_us, now_us = 7 * second;
+    const int64_t first = temporal_features_time(&clock, now_us, (uint32_t)wifi_us);
+    CHECK(first == now_us);
+    for (int64_t gap_us = 0, n = 0; gap_us <= 3 * 3600 * second; gap_us += 29 * second + n % 7, n++) {
+        const int64_t before = wifi_us;
+        wifi_us += gap_us;
+        now_us = wifi_us - ahead_us + n * 7919 % 200000; /* handed over up to 200 ms late */
+        const int64_t t_us = temporal_features_time(&clock, now_us, (uint32_t)wifi_us);
+        CHECK(t_us == first + wifi_us - (7 * second + ahead_us) && wifi_us >= before);
+    }
+    const int64_t newest = temporal_features_time(&clock, now_us, (uint32_t)wifi_us);
+    CHECK(temporal_features_time(&clock, now_us, (uint32_t)(wifi_us - 300)) == newest - 300); /* a late packet is late */
+    CHECK(temporal_features_time(&clock, now_us + second, 0x12345678u ^ (uint32_t)wifi_us) == now_us + second);
+    CHECK(temporal_features_time(&clock, now_us + 2 * second, (0x12345678u ^ (uint32_t)wifi_us) + 1000000u) ==
+          now_us + 2 * second); /* the WiFi's clock was set anew: from then on by the new one */
+}
+
 int main(int count, char **argument)
 {
+    if (count == 1) {
+        static const int64_t ahead_us[] = {0, 12345, -6000000, INT32_MAX, INT32_MIN, (int64_t)1 << 40, UINT32_MAX};
+        for (size_t n = 0; n < sizeof ahead_us / sizeof *ahead_us; n++) {
+            test_time(ahead_us[n]);
+        }
+        return 0;
+    }
     CHECK(count == 2 || count == 3);
     wdt_rvne blob;
     wdt_model model;

@@ -20,6 +20,7 @@ static _Alignas(8) uint8_t blob[BLOB_MAX], other[BLOB_MAX];
 /* ------------------------------------------------------------------------------------------------------------ sender */
 
 static atomic_int sent, held; /* packets so far; 1: the sender waits */
+static uint32_t takes_ms;     /* the sender's time */
 static esp_err_t answer = ESP_OK;
 
 static esp_err_t send(const uint8_t *packet, size_t length, void *user)
@@ -30,6 +31,7 @@ static esp_err_t send(const uint8_t *packet, size_t length, void *user)
     }
     printf("\n");
     atomic_fetch_add(&sent, 1);
+    temporal_port_sleep_ms(takes_ms);
     while (atomic_load(&held)) {
         temporal_port_sleep_ms(1);
     }
@@ -149,6 +151,18 @@ static void failures(void)
     printf("took %" PRIu64 "\n", temporal_port_now_us() - from_us);
 }
 
+/* A sender that takes longer than the period, and frames all the time. */
+static void overrun(void)
+{
+    takes_ms = 2 * CONFIG_TEMPORAL_CLASSIFY_PERIOD_MS + 50;
+    start();
+    for (int t = 0; atomic_load(&sent) < 5; t++) {
+        (void)push(t);
+        temporal_port_sleep_ms(5);
+    }
+    stop();
+}
+
 static void wrap(void)
 {
     start();
@@ -174,6 +188,7 @@ static void *pusher(void *count)
         CHECK(error == ESP_OK || error == ESP_ERR_TIMEOUT || error == ESP_ERR_NOT_FOUND);
         atomic_fetch_add((atomic_int *)count, error == ESP_OK);
         (void)temporal_task_dropped();
+        (void)temporal_task_model(); /* asked for, and not looked at: another thread stops the task */
     }
     return NULL;
 }
@@ -224,6 +239,8 @@ int main(int count, char **argument)
         full();
     } else if (strcmp(scenario, "failures") == 0) {
         failures();
+    } else if (strcmp(scenario, "overrun") == 0) {
+        overrun();
     } else if (strcmp(scenario, "wrap") == 0) {
         wrap();
     } else {

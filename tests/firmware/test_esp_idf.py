@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from tests.firmware.building import (
     ACTIVITY,
@@ -21,6 +22,7 @@ from tests.firmware.building import (
     run,
 )
 from wifi_densepose_temporal import load_model
+from wifi_densepose_temporal.cli import main
 
 
 def test_off_everything_is_not_supported_and_nothing_of_the_core_is_needed(tmp_path: Path) -> None:
@@ -51,16 +53,49 @@ def test_off_answers_every_entry_point(tmp_path: Path) -> None:
 RISCV = ["riscv64-unknown-elf-gcc", "--specs=picolibc.specs", "-march=rv32imafc", "-mabi=ilp32f"]
 
 
-@pytest.mark.parametrize("wifi6", [0, 1])
+STUBS = FIRMWARE / "stubs"
+SWITCHED_OFF = f"""#include "{STUBS}/sdkconfig.h"
+#undef CONFIG_CSI_TEMPORAL_HEAD_ENABLED
+"""
+EMBEDDED = f"""#include "{STUBS}/sdkconfig.h"
+#define CONFIG_CSI_NODE_EMBEDDED_MODEL 1
+"""
+WIFI6 = f"""#include "{STUBS}/sdkconfig.h"
+#define CONFIG_SOC_WIFI_HE_SUPPORT 1
+"""
+
+
+def compile_example(folder: Path, config: str, *names: str, compiler: list[str] | None = None) -> None:
+    (folder / "sdkconfig.h").write_text(config)
+    (folder / "esp_err.h").write_text(f'#include "{STUBS}/esp_err.h"\n')
+    for name in names or ("csi_node", "network"):
+        options = ["-c", "-O2", f"-I{STUBS}"]
+        compile_c([EXAMPLE / "main" / f"{name}.c"], folder / "o", *options, config=folder, compiler=compiler)
+
+
 @pytest.mark.parametrize("compiler", [None, RISCV], ids=["host", "rv32"])
-def test_the_chips_files_compile_against_the_stubs(tmp_path: Path, compiler: list[str] | None, wifi6: int) -> None:
-    """Never run: what ESP-IDF's functions do is not here. The names, types and warnings are."""
+def test_the_chips_files_compile_against_the_stubs(tmp_path: Path, compiler: list[str] | None) -> None:
+    """The names, types and warnings; test_example.py runs the example against functions that are pretended."""
     if compiler:
         require(compiler[0])
-    sources = [*sorted((COMPONENT / "src").glob("*.c")), *sorted((EXAMPLE / "main").glob("*.c"))]
-    options = ["-c", "-O2", f"-I{FIRMWARE / 'stubs'}", f"-DCONFIG_SOC_WIFI_HE_SUPPORT={wifi6}"]
-    for source in sources:
-        compile_c([source], tmp_path / "object.o", *options, config=FIRMWARE / "stubs", compiler=compiler)
+    for source in sorted((COMPONENT / "src").glob("*.c")):
+        compile_c([source], tmp_path / "o", "-c", "-O2", f"-I{STUBS}", config=STUBS, compiler=compiler)
+    compile_example(tmp_path, f'#include "{STUBS}/sdkconfig.h"\n', compiler=compiler)
+
+
+def test_the_example_compiles_with_the_head_off(tmp_path: Path) -> None:
+    compile_example(tmp_path, SWITCHED_OFF)
+
+
+def test_the_example_compiles_with_a_model_in_it(tmp_path: Path) -> None:
+    made = CliRunner().invoke(main, ["node", "header", "activity", "-o", str(tmp_path / "model.h")])
+    assert made.exit_code == 0, made.output
+    compile_example(tmp_path, EMBEDDED)
+
+
+def test_the_example_refuses_chips_whose_csi_it_does_not_know(tmp_path: Path) -> None:
+    with pytest.raises(AssertionError, match="is for ESP32, S2, S3 and C3"):
+        compile_example(tmp_path, WIFI6, "network")
 
 
 def kconfig_defaults() -> dict[str, str]:
@@ -80,6 +115,19 @@ def test_the_hosts_configuration_is_kconfigs_with_the_head_on() -> None:
     assert host.pop("CSI_TEMPORAL_HEAD_ENABLED") == "1"
     chosen = defaults.pop("TEMPORAL_MODE")
     assert {name: value for name, value in defaults.items() if value != "n"} | {chosen: "1"} == host
+
+
+NUMBERS = {"TEMPORAL_INPUT_DIM", "TEMPORAL_WINDOW_LEN", "TEMPORAL_N_CLASSES", "TEMPORAL_CLASSIFY_PERIOD_MS"}
+
+
+def test_kconfig_defines_the_numbers_with_the_head_off_too() -> None:
+    """The example's arrays have their lengths: they are hidden then, by their menu, and do not depend on it."""
+    text = (COMPONENT / "Kconfig").read_text()
+    (hidden,) = re.findall(
+        r'menu "Numbers"\n    visible if CSI_TEMPORAL_HEAD_ENABLED\n(.*?)^endmenu', text, re.M | re.S
+    )
+    assert set(re.findall(r"^config (\w+)", hidden, re.MULTILINE)) == NUMBERS
+    assert "depends on" not in hidden
 
 
 def test_kconfigs_ranges_are_the_contracts() -> None:

@@ -110,6 +110,10 @@ def test_buffers_in_ascending_order_give_the_same_frames(chain: Path, shared: Pa
         assert_same_bits(made, host_frames(path, name))
 
 
+def test_the_clock_of_32_bits_is_unwrapped_over_every_silence(chain: Path) -> None:
+    run(chain)
+
+
 def test_features_refuse_what_they_say(chain: Path, model: Path) -> None:
     run(chain, model)
 

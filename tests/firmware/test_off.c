@@ -39,6 +39,8 @@ int main(void)
     CHECK(temporal_features_layout_of(csi, sizeof csi, 0, &told) == ESP_ERR_NOT_SUPPORTED);
     CHECK(temporal_features_bytes(NULL, &layout) == 0);
     CHECK(temporal_features_init(memory, sizeof memory, NULL, &layout, &features) == ESP_ERR_NOT_SUPPORTED);
+    temporal_features_clock_t clock = {0};
+    CHECK(temporal_features_time(&clock, 1000000, 5) == 1000000);
     CHECK(temporal_features_push(features, csi, sizeof csi, 0) == ESP_ERR_NOT_SUPPORTED);
     CHECK(temporal_features_next(features, numbers) == ESP_ERR_NOT_SUPPORTED);
     CHECK(temporal_features_flush(features) == ESP_ERR_NOT_SUPPORTED);

@@ -71,7 +71,7 @@ def test_the_tasks_contract_and_what_it_logs_of_a_blob_that_clashes(task: Path, 
     assert "temporal: the blob has 30 features and 10 classes; menuconfig says 16 and 4" in log
 
 
-def test_a_packet_a_period_while_there_are_frames_and_none_without(task: Path, tmp_path: Path) -> None:
+def test_a_packet_a_period_at_most_and_none_without_frames(task: Path, tmp_path: Path) -> None:
     packets, facts, _ = played(task, "packets", tmp_path)
     assert [packet.seq for packet in packets] == list(range(6))
     for n, packet in enumerate(packets):
@@ -95,6 +95,13 @@ def test_failures_are_logged_once_a_second_and_do_not_stop_it(task: Path, tmp_pa
         counts = [int(count) for line in log for count in re.findall(rf"temporal: (\d+) {what}", line)]
         assert 1 <= len(counts) <= 1 + facts["took"] // 1_000_000
         assert sum(counts) <= 12
+
+
+def test_decisions_longer_than_the_period_are_logged_and_come_a_period_apart(task: Path, tmp_path: Path) -> None:
+    """What the task does with its time is in test_task_time.py, by a clock that no machine disturbs."""
+    packets, _, log = played(task, "overrun", tmp_path)
+    assert np.diff([packet.ts_us for packet in packets]).min() >= (2 * PERIOD_MS + 50 + PERIOD_MS) * 1000
+    assert any(re.fullmatch(r"temporal: 1 decisions took longer than the period of 100 ms .*", line) for line in log)
 
 
 def test_the_sequence_number_wraps_and_a_start_begins_it_anew(task: Path, tmp_path: Path) -> None:

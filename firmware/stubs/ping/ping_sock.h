@@ -5,25 +5,19 @@
 #include <stdint.h>
 
 #include "esp_err.h"
+#include "lwip/ip_addr.h"
 
-typedef struct {
-    union {
-        struct {
-            uint32_t addr;
-        } ip4;
-    } u_addr;
-    uint8_t type;
-} ip_addr_t;
 typedef void *esp_ping_handle_t;
 typedef struct {
     void *cb_args;
     void (*on_ping_success)(esp_ping_handle_t handle, void *args);
 } esp_ping_callbacks_t;
 typedef struct {
-    uint32_t count, interval_ms;
+    uint32_t count, interval_ms, timeout_ms;
     ip_addr_t target_addr;
+    uint32_t task_prio;
 } esp_ping_config_t;
-#define ESP_PING_DEFAULT_CONFIG() {.count = 5, .interval_ms = 1000}
+#define ESP_PING_DEFAULT_CONFIG() {.count = 5, .interval_ms = 1000, .timeout_ms = 1000, .task_prio = 2}
 #define ESP_PING_COUNT_INFINITE 0
 
 esp_err_t esp_ping_new_session(const esp_ping_config_t *config, const esp_ping_callbacks_t *cbs,

@@ -4,13 +4,15 @@
  *     csi task       run()         buffer -> frames of the model -> queue of the head's task
  *     head's task    (component)   frames -> logits -> packet -> network_send()
  *
- * All memory of this file is fixed. The blob lies in the flash partition `model` and is read there. */
+ * All memory of this file is fixed. The blob lies in the flash partition `model`, or is an array of main/model.h, and is
+ * read there. */
 #include <stdatomic.h>
 #include <string.h>
 
 #include "esp_err.h"
 #include "esp_log.h"
 #include "esp_partition.h"
+#include "esp_timer.h"
 #include "freertos/FreeRTOS.h"
 #include "freertos/queue.h"
 #include "freertos/task.h"
@@ -21,6 +23,10 @@
 #include "temporal_features.h"
 #include "temporal_task.h"
 
+#if CONFIG_CSI_NODE_EMBEDDED_MODEL
+#include "model.h" /* made by `wdt node header` */
+#endif
+
 #define CSI_VALUES 128 /* the legacy field of 64 subcarriers */
 #define QUEUE_BUFFERS 16
 #define FEATURE_BYTES 8192 /* temporal_features_bytes() of the model; `activity` takes 6.5 KB */
@@ -29,7 +35,9 @@
 static const char *const TAG = "csi_node";
 
 typedef struct {
-    uint32_t timestamp_us; /* the WiFi clock at reception; wraps */
+    int64_t coarse_us;     /* esp_timer's clock, when the driver handed it over */
+    uint32_t stamp_us;     /* the WiFi clock at reception; wraps */
+    uint32_t connection;   /* of network.h */
     uint8_t first_word_invalid;
     int8_t csi[CSI_VALUES];
 } buffer_t;
@@ -39,7 +47,14 @@ static uint8_t queue_memory[QUEUE_BUFFERS * sizeof(buffer_t)];
 static StaticQueue_t queue_state;
 static StaticTask_t task_state;
 static StackType_t task_stack[STACK_BYTES / sizeof(StackType_t)];
-static atomic_uint_least32_t lost; /* buffers that found the queue full */
+
+/* What became of buffers, for the line in the log. */
+static struct {
+    atomic_uint_least32_t received, lost; /* of the right length; of those, found the queue full */
+    atomic_uint_least32_t other_length;
+    atomic_uint_least32_t without_order; /* came before one showed where the subcarriers lie */
+    atomic_uint_least32_t refused;       /* by the features: all zero, or late */
+} counts;
 
 static _Alignas(TEMPORAL_FEATURES_ALIGNMENT) uint8_t feature_memory[FEATURE_BYTES];
 static float frame[CONFIG_TEMPORAL_INPUT_DIM];
@@ -47,17 +62,21 @@ static float frame[CONFIG_TEMPORAL_INPUT_DIM];
 /* ---------------------------------------------------------------------------------------------------------- packets */
 
 /* In the WiFi task, which must not be kept: the driver takes `info` back when this returns. */
-static void receive(const wifi_csi_info_t *info)
+static void receive(const wifi_csi_info_t *info, uint32_t connection)
 {
     static buffer_t buffer;
     if (info->len != CSI_VALUES) {
+        atomic_fetch_add(&counts.other_length, 1);
         return;
     }
-    buffer.timestamp_us = info->rx_ctrl.timestamp;
+    atomic_fetch_add(&counts.received, 1);
+    buffer.coarse_us = esp_timer_get_time();
+    buffer.stamp_us = info->rx_ctrl.timestamp;
+    buffer.connection = connection;
     buffer.first_word_invalid = info->first_word_invalid ? 1 : 0;
     memcpy(buffer.csi, info->buf, sizeof buffer.csi);
     if (xQueueSend(buffers, &buffer, 0) != pdTRUE) {
-        atomic_fetch_add(&lost, 1);
+        atomic_fetch_add(&counts.lost, 1);
     }
 }
 
@@ -79,45 +98,81 @@ static temporal_features_t *begin(const buffer_t *buffer)
     return features;
 }
 
+static void take(temporal_features_t *features, const buffer_t *buffer, int64_t t_us)
+{
+    if (temporal_features_push(features, buffer->csi, CSI_VALUES, t_us) != ESP_OK) {
+        atomic_fetch_add(&counts.refused, 1);
+        return;
+    }
+    while (temporal_features_next(features, frame) == ESP_OK) {
+        (void)temporal_task_push_frame(frame); /* a full queue is counted and logged there */
+    }
+}
+
+/* A connection has a chain of its own: the next access point may be another, on another channel. */
 static void run(void *unused)
 {
     static buffer_t buffer;
     temporal_features_t *features = NULL;
-    int64_t t_us = 0;
-    uint32_t newest_us = 0;
+    temporal_features_clock_t clock = {0};
+    uint32_t connection = 0;
     (void)unused;
     for (;;) {
         (void)xQueueReceive(buffers, &buffer, portMAX_DELAY);
-        t_us += (int32_t)(buffer.timestamp_us - newest_us); /* unwrapped: signed, for a packet may come late */
-        newest_us = buffer.timestamp_us;
+        if (buffer.connection != connection) {
+            features = NULL;
+            connection = buffer.connection;
+        }
+        const int64_t t_us = temporal_features_time(&clock, buffer.coarse_us, buffer.stamp_us);
         if (features == NULL) {
             features = begin(&buffer);
         }
-        if (features == NULL || temporal_features_push(features, buffer.csi, CSI_VALUES, t_us) != ESP_OK) {
-            continue;
-        }
-        while (temporal_features_next(features, frame) == ESP_OK) {
-            (void)temporal_task_push_frame(frame); /* a full queue is counted and logged there */
+        if (features != NULL) {
+            take(features, &buffer, t_us);
+        } else {
+            atomic_fetch_add(&counts.without_order, 1);
         }
     }
 }
 
 /* ------------------------------------------------------------------------------------------------------------ model */
 
-/* Maps the partition `model`: bytes of its blob, or 0. */
-static size_t map_blob(const uint8_t **blob)
+#if CONFIG_CSI_NODE_EMBEDDED_MODEL
+
+static size_t find_blob(const uint8_t **blob)
+{
+    *blob = wdt_model;
+    return sizeof wdt_model;
+}
+
+#else
+
+/* Maps the partition `model`: bytes of its blob, or 0, and it is logged why. */
+static size_t find_blob(const uint8_t **blob)
 {
     esp_partition_mmap_handle_t handle; /* mapped for good */
     const void *mapped;
     const esp_partition_t *const partition =
         esp_partition_find_first(ESP_PARTITION_TYPE_DATA, ESP_PARTITION_SUBTYPE_ANY, "model");
-    if (partition == NULL ||
-        esp_partition_mmap(partition, 0, partition->size, ESP_PARTITION_MMAP_DATA, &mapped, &handle) != ESP_OK) {
+    if (partition == NULL) {
+        ESP_LOGE(TAG, "no partition `model`: see partitions.csv");
+        return 0;
+    }
+    const esp_err_t error =
+        esp_partition_mmap(partition, 0, partition->size, ESP_PARTITION_MMAP_DATA, &mapped, &handle);
+    if (error != ESP_OK) {
+        ESP_LOGE(TAG, "the partition `model` cannot be mapped (0x%x): no free pages, or no memory", (unsigned)error);
         return 0;
     }
     *blob = mapped;
-    return ruv_temporal_blob_bytes(mapped, partition->size);
+    const size_t bytes = ruv_temporal_blob_bytes(mapped, partition->size);
+    if (bytes == 0) {
+        ESP_LOGE(TAG, "no blob in the partition `model`: write one with parttool.py");
+    }
+    return bytes;
 }
+
+#endif
 
 static void open_storage(void)
 {
@@ -129,23 +184,40 @@ static void open_storage(void)
     ESP_ERROR_CHECK(error);
 }
 
-void app_main(void)
+/* Everything that a restart would not cure is logged, and ends here: a node that restarts over and over says less. */
+static int begin_head(void)
 {
     temporal_task_config_t head = {.node_id = CONFIG_CSI_NODE_ID, .send = network_send};
-    head.weights_len = map_blob(&head.weights);
+    head.weights_len = find_blob(&head.weights);
     if (head.weights_len == 0) {
-        ESP_LOGE(TAG, "no blob in the partition `model`: write one with parttool.py");
+        return 0;
+    }
+    const esp_err_t error = temporal_task_start(&head); /* logs what is wrong with a blob */
+    if (error != ESP_OK) {
+        ESP_LOGE(TAG, "the head does not start (0x%x): nothing is measured", (unsigned)error);
+    }
+    return error == ESP_OK;
+}
+
+void app_main(void)
+{
+#ifndef CONFIG_CSI_TEMPORAL_HEAD_ENABLED
+    ESP_LOGE(TAG, "the temporal head is switched off in menuconfig");
+#endif
+    open_storage();
+    if (network_open() != ESP_OK || !begin_head()) {
         return;
     }
-    open_storage();
-    ESP_ERROR_CHECK(network_open());
-    ESP_ERROR_CHECK(temporal_task_start(&head)); /* logs what is wrong with a blob */
     buffers = xQueueCreateStatic(QUEUE_BUFFERS, sizeof(buffer_t), queue_memory, &queue_state);
     (void)xTaskCreateStatic(run, "csi", sizeof task_stack, NULL, TEMPORAL_TASK_PRIORITY + 1, task_stack, &task_state);
     ESP_ERROR_CHECK(network_start(receive));
     for (;;) {
         vTaskDelay(pdMS_TO_TICKS(10000));
-        ESP_LOGI(TAG, "lost %lu CSI buffers, dropped %lu frames", (unsigned long)atomic_load(&lost),
-                 (unsigned long)temporal_task_dropped());
+        ESP_LOGI(TAG,
+                 "CSI buffers: %lu received (%lu lost, %lu without order, %lu refused), %lu of another length; %lu "
+                 "frames dropped",
+                 (unsigned long)atomic_load(&counts.received), (unsigned long)atomic_load(&counts.lost),
+                 (unsigned long)atomic_load(&counts.without_order), (unsigned long)atomic_load(&counts.refused),
+                 (unsigned long)atomic_load(&counts.other_length), (unsigned long)temporal_task_dropped());
     }
 }
