@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -142,6 +144,16 @@ def test_kconfigs_ranges_are_the_contracts() -> None:
 def test_the_component_compiles_its_own_files_all_of_them() -> None:
     listed = set(re.findall(r"\bsrc/(\w+\.c)\b", (COMPONENT / "CMakeLists.txt").read_text()))
     assert listed == {path.name for path in (COMPONENT / "src").glob("*.c")}
+
+
+def test_a_component_without_the_repository_around_it_says_what_is_missing(tmp_path: Path) -> None:
+    require("cmake")
+    folder = tmp_path / "project" / "components" / "ruv_temporal"
+    folder.mkdir(parents=True)
+    copied = shutil.copy(COMPONENT / "CMakeLists.txt", folder)
+    done = subprocess.run(["cmake", "-P", copied], capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    assert "ruv_temporal compiles the repository's core/, which is not at" in " ".join(done.stderr.split())
 
 
 def test_the_examples_dims_and_partition_are_the_shipped_models() -> None:
