@@ -26,7 +26,7 @@ from wifi_densepose_temporal.models import find_model
 from wifi_densepose_temporal.node import emulation
 from wifi_densepose_temporal.node.bench import CASES, Row, float16_reference
 from wifi_densepose_temporal.node.emulation import COUNTED, TARGETS, Image, NodeSettings, Played, attend, play
-from wifi_densepose_temporal.rvne import init_random_blob
+from wifi_densepose_temporal.rvne import init_random_blob, quantise
 
 GOLDENS = sorted((ROOT / "tests" / "data" / "goldens").iterdir())
 TOLERANCE = 1e-6  # the contract's, of goldens; their float16 is tests/test_goldens.py's
@@ -133,10 +133,13 @@ def first_packets(path: Path, count: int = PACKETS) -> Capture:
     return dataclasses.replace(capture, **{name: x[:count] for name, x in arrays.items() if x is not None})
 
 
-@pytest.mark.parametrize("half_weights", [False, True])
+REFERENCES = {"float32": init_random_blob, "float16": float16_reference, "int8": lambda: quantise(init_random_blob())}
+
+
+@pytest.mark.parametrize("dtype", REFERENCES)
 @pytest.mark.parametrize("session", [False, True])
-def test_the_reference_blob_says_what_it_says_on_the_host(image: Image, session: bool, half_weights: bool) -> None:
-    blob = float16_reference() if half_weights else init_random_blob()
+def test_the_reference_blob_says_what_it_says_on_the_host(image: Image, session: bool, dtype: str) -> None:
+    blob = REFERENCES[dtype]()
     settings = dataclasses.replace(SETTINGS, session=session)
     frames = np.random.default_rng(7).uniform(-1, 1, (150, 16)).astype(np.float32)
     played = play(image, blob, frames, settings)
