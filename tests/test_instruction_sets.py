@@ -20,6 +20,7 @@ KERNEL_TESTS = [  # and not this file, which would start itself
     "tests/test_out.py",
     "tests/test_threads.py",
     "tests/test_step_batch.py",
+    "tests/test_int8.py",
     "tests/test_gradient.py",
     "tests/test_model.py",
     "tests/test_model_refusals.py",

@@ -77,7 +77,8 @@ NOT_INLINED static int is_valid(const uint8_t *tensor, int dtype, uint64_t count
 
 /* Points *data at `tensors` valid ones of `count` numbers each; zeros follow the last one up to a multiple of 4.
  * tensors * count < 2^49. */
-NOT_INLINED static int take_tensors(payload *from, uint64_t tensors, uint64_t count, int dtype, float limit, const void **data)
+NOT_INLINED static int take_tensors(payload *from, uint64_t tensors, uint64_t count, int dtype, float limit,
+                                    const void **data)
 {
     const uint64_t each = tensor_bytes(dtype, count), bytes = tensors * each, padded = (bytes + 3u) / 4u * 4u;
     if (bytes > from->left) {

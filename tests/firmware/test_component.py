@@ -38,6 +38,7 @@ from wifi_densepose_temporal import (
     _core,
     load_model,
 )
+from wifi_densepose_temporal.rvne import quantise
 
 
 @pytest.fixture(scope="module")
@@ -102,13 +103,16 @@ def with_record(*records: bytes) -> bytes:
     return sealed(bytes(body) + struct.pack("<I", len(section)) + section)
 
 
+INT8 = quantise(REFERENCE)
 DAMAGE = {
     "too short": (REFERENCE[:27], "ESP_ERR_INVALID_ARG"),
     "magic": (b"RVNE" + REFERENCE[4:], "ESP_ERR_INVALID_ARG"),
     "version": (resealed(REFERENCE, 4, b"\2\0"), "ESP_ERR_INVALID_VERSION"),
     "flags": (resealed(REFERENCE, 6, b"\x08"), "ESP_ERR_INVALID_ARG"),
     "two dtypes": (resealed(REFERENCE, 6, b"\5"), "ESP_ERR_INVALID_ARG"),
-    "flags of another dtype": (resealed(REFERENCE, 6, b"\4"), "ESP_ERR_INVALID_SIZE"),
+    "another dtype's weights": (resealed(REFERENCE, 6, b"\4"), "ESP_ERR_INVALID_SIZE"),
+    "an int8 scale below zero": (resealed(INT8, 24, struct.pack("<f", -1)), "ESP_ERR_INVALID_SIZE"),
+    "int8": (INT8, "ESP_OK"),
     "reserved": (resealed(REFERENCE, 7, b"\1"), "ESP_ERR_INVALID_ARG"),
     "cut": (REFERENCE[:-1], "ESP_ERR_INVALID_ARG"),
     "a byte too many": (REFERENCE + b"\0", "ESP_ERR_INVALID_ARG"),
