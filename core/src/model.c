@@ -7,13 +7,8 @@
 #include <stddef.h>
 #include <string.h>
 
+#include "inline.h"
 #include "weights.h"
-
-#if defined(__GNUC__)
-#define NOT_INLINED __attribute__((noinline)) /* one copy is enough at load */
-#else
-#define NOT_INLINED
-#endif
 
 #if defined(__BYTE_ORDER__) && __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
 #error "the weights of a .rvne blob are used in place, which needs a little-endian machine"
