@@ -319,7 +319,7 @@ class Stream:
                 f"the stream holds {len(self)} of {self.capacity} frames; reset() it or make it larger"
             )
         if status == _core.Status.HALF_RANGE:
-            return NonFiniteError(f"frame {frame} gives cached values beyond +-65504, float16's largest; use float32 caches")
+            return NonFiniteError(f"frame {frame} gives cached values beyond +-65504 (float16): use float32 caches")
         return NonFiniteError(f"frame {frame} is so large that the model's activations overflow; check its scale")
 
 
