@@ -125,7 +125,9 @@ static void huge_scores_have_a_bounded_gradient(void)
     }
     const pass pass = run(&in, 1);
     CHECK(largest(pass.out, in.query) <= 1.001f);
-    CHECK(largest(pass.dv, in.key) <= (float)(in.T * in.head.q_heads)); /* of that many queries, at most 1 each */
+    /* Of that many queries at most 1 each, and once more where a block of one token is its landmark: beside such a score
+     * the log of a sum of two is lost. */
+    CHECK(largest(pass.dv, in.key) <= 2.0f * (float)(in.T * in.head.q_heads));
     CHECK(isfinite(largest(pass.dq, in.query)) && isfinite(largest(pass.dk, in.key)));
     free_pass(pass);
     free(in.q), free(in.k), free(in.v), free(in.d_out);
