@@ -127,13 +127,7 @@ def replay(capture: Capture, model: TemporalModel, packet_labels: NDArray[np.str
     config, stated = feature_config(model)
     frames = some_frames(capture, config)
     prediction = model.predict(frames.values, source=cast(Source, capture.source))
-    notes = [training_note(model)]
-    if not stated:
-        notes.append(
-            f"The blob has no feature chain record: frames come from the default chain ({config.bands} bands, "
-            f"{config.rate_hz:g} Hz), which need not be the one that the weights expect."
-        )
-    notes += _data_notes(capture, frames, config)
+    notes = [training_note(model), *data_notes(capture, frames, config, stated)]
     truth = None
     if packet_labels is not None:
         truth = packet_labels[last_packets(capture.timestamps, frames.times_s)]
@@ -193,13 +187,22 @@ def training_note(model: TemporalModel) -> str:
     return f"UNTRAINED: {name} was never trained; its labels mean nothing yet."
 
 
-def _data_notes(capture: Capture, frames: Frames, config: FeatureConfig) -> list[str]:
+def data_notes(capture: Capture, frames: Frames, config: FeatureConfig, stated: bool) -> list[str]:
+    """What a reader must know of the frames before believing a decision on them, a sentence each.
+
+    Args:
+        capture: where they come from.
+        frames: made of it.
+        config: the chain that made them.
+        stated: whether the model's blob states that chain.
+    """
     notes = []
-    if capture.clock == "nominal":
-        rate = (
-            "an assumed packet rate" if capture.rate_hz is None else f"an assumed {capture.rate_hz:g} packets a second"
+    if not stated:
+        notes.append(
+            f"The blob has no feature chain record: frames come from the default chain ({config.bands} bands, "
+            f"{config.rate_hz:g} Hz), which need not be the one that the weights expect."
         )
-        notes.append(f"The file has no usable clock: times are made from {rate} (--rate changes it), not measured.")
+    notes += clock_notes(capture)
     count = int(silences(frames.times_s, config).sum())
     if count:
         notes.append(
@@ -211,6 +214,14 @@ def _data_notes(capture: Capture, frames: Frames, config: FeatureConfig) -> list
             f"Left out: {frames.skipped_packets} packets that are no measurement, {frames.late_packets} that came late."
         )
     return notes
+
+
+def clock_notes(capture: Capture) -> list[str]:
+    """Whether the capture's times were assumed: a sentence, or none."""
+    if capture.clock != "nominal":
+        return []
+    rate = "an assumed packet rate" if capture.rate_hz is None else f"an assumed {capture.rate_hz:g} packets a second"
+    return [f"The file has no usable clock: times are made from {rate} (--rate changes it), not measured."]
 
 
 def _change(embedding: NDArray[np.float32], before: int, now: int) -> float | None:

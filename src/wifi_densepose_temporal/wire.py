@@ -73,6 +73,8 @@ class RawCsi:
             raise ShapeError(
                 f"iq has shape {iq.shape}; expected [antennas, subcarriers, 2] with 1 to 255 and 1 to {most} of them"
             )
+        if isinstance(self.frequency_mhz, int) and self.frequency_mhz >= 1_000_000:
+            raise ConfigError(f"frequency_mhz is {self.frequency_mhz}; a packet's reader would take it for hertz")
         values = {name: value for name, value in vars(self).items() if name != "iq"}
         fields = _fields("raw_csi", values | {"antennas": iq.shape[0], "subcarriers": iq.shape[1]})
         return _core.write_raw_csi(fields, np.ascontiguousarray(iq))

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.cli.conftest import ESP32, Wdt
+from tests.cli.conftest import ESP32, EVERY_CAPTURE, Wdt
 from tests.reference_packet import ReferencePacket
 from wifi_densepose_temporal import FeatureConfig, extract, read_capture
 from wifi_densepose_temporal.models import SHIPPED, load_model
@@ -17,6 +17,7 @@ from wifi_densepose_temporal.rvne import quantise
 from wifi_densepose_temporal.rvne.reference import REFERENCE_SHA256
 
 DEMO = SHIPPED.parent / "demo_esp32.csv"
+CORE = Path(__file__).parents[2] / "core" / "include"
 
 
 def test_the_packets_say_what_the_model_decides_on_each_window(wdt: Wdt) -> None:
@@ -56,6 +57,16 @@ def test_a_recording_that_ends_too_soon_decides_nothing(wdt: Wdt, reference: Pat
     assert "unavailable" in ended.out
 
 
+def test_notes_are_those_of_a_run(wdt: Wdt, reference: Path) -> None:
+    """Without a clock, and with a blob that does not state its chain."""
+    capture = next(path for path in EVERY_CAPTURE if "stability" in path.name)
+    ended = wdt("node", "run", capture, "--model", reference, "--window-len", "32", "--json")
+    assert ended.code == 0, ended.err
+    for said in ("UNTRAINED", "no feature chain record", "no usable clock"):
+        assert said in ended.document["note"]
+        assert said in ended.err
+
+
 def test_check_says_what_fits(wdt: Wdt, reference: Path) -> None:
     fits, not_fits = (wdt("node", "check", reference, "--heap", heap, "--json") for heap in ("96K", "64K"))
     assert (fits.code, fits.document["fits"]) == (0, True)
@@ -78,11 +89,12 @@ def test_check_refuses_what_is_no_size(wdt: Wdt, reference: Path, heap: str) -> 
 def test_a_header_compiles_and_gives_the_blob_back(wdt: Wdt, tmp_path: Path) -> None:
     assert wdt("node", "header", "activity", "-o", tmp_path / "model.h").code == 0
     (tmp_path / "print.c").write_text(
-        '#include <stdio.h>\n#include "model.h"\n'
-        "int main(void) { return fwrite(wdt_model, 1, sizeof wdt_model, stdout) != WDT_MODEL_BYTES; }\n"
+        '#include <stdio.h>\n#include "model.h"\n#include "wdt_model.h"\n#include "model.h"\n'
+        "int main(void) { return fwrite(model_blob, 1, sizeof model_blob, stdout) != MODEL_BLOB_BYTES; }\n"
     )
     compiler = os.environ.get("CC", "cc")
-    subprocess.run([compiler, "-std=c11", "-Werror", "-Wall", "-o", "print", "print.c"], cwd=tmp_path, check=True)
+    options = ["-std=c11", "-Werror", "-Wall", f"-I{CORE}"]
+    subprocess.run([compiler, *options, "-o", "print", "print.c"], cwd=tmp_path, check=True)
     done = subprocess.run([tmp_path / "print"], capture_output=True, check=True)
     assert done.stdout == (SHIPPED / "activity.rvne").read_bytes()
 
@@ -119,6 +131,7 @@ def test_quantise_writes_a_smaller_model_and_says_what_it_does_to_decisions(wdt:
     assert document["check"] == [
         {
             "capture": str(DEMO),
+            "source": "replay",
             "frames": len(frames),
             "alike": int((before.labels == after.labels).sum()),
             "largest_difference": float(np.abs(before.logits - after.logits).max()),

@@ -89,7 +89,7 @@ def test_the_example_compiles_with_the_head_off(tmp_path: Path) -> None:
 
 
 def test_the_example_compiles_with_a_model_in_it(tmp_path: Path) -> None:
-    (tmp_path / "model.h").write_text(c_header(ACTIVITY.read_bytes(), "wdt_model"))
+    (tmp_path / "model.h").write_text(c_header(ACTIVITY.read_bytes()))
     compile_example(tmp_path, EMBEDDED)
 
 

@@ -153,7 +153,27 @@ def test_what_a_model_needs_is_listed_by_buffer() -> None:
     assert named["window: the newest frames"] + named["streams: caches, pooling, scratch"] < Node(REFERENCE).sizes.total
     assert named["the task's queue of frames"] == 32 * 16 * 4
     assert found.total("heap") - fit(REFERENCE, 256, "window", "float16").total("heap") == 2 * 256 * 16 * 2
-    assert named["the feature chain, 64 columns"] > 0
+    assert named["the feature chain, packets of 64 columns"] > 0
+
+
+@pytest.mark.parametrize("columns", [8, 100, 128, 512])
+def test_the_feature_chain_counts_whatever_the_packets(columns: int) -> None:
+    (chain,) = [buffer for buffer in fit(REFERENCE, columns=columns).buffers if "feature chain" in buffer.name]
+    assert chain.bytes > 0
+
+
+def test_a_model_whose_frames_a_node_cannot_make_does_not_fit() -> None:
+    for blob, columns in ((make_blob(input_dim=30), 64), (REFERENCE, 513)):
+        with pytest.raises(ConfigError, match="a node cannot make"):
+            fit(blob, columns=columns)
+
+
+def test_what_menuconfig_does_not_take_is_told() -> None:
+    assert fit(REFERENCE, 256).limits == ()
+    (window,) = fit(REFERENCE, 2000).limits
+    assert "TEMPORAL_WINDOW_LEN" in window
+    (classes,) = fit((SHIPPED / "reid.rvne").read_bytes()).limits
+    assert "2 to 16 as TEMPORAL_N_CLASSES, and this is 54" in classes
 
 
 @pytest.mark.parametrize("blob", [REFERENCE, (SHIPPED / "activity.rvne").read_bytes()], ids=["reference", "activity"])
@@ -167,7 +187,7 @@ def test_a_header_holds_the_blob_and_its_dims(blob: bytes, tmp_path: Path) -> No
     assert ("UNTRAINED" in text) == (model.trained is False)
 
 
-@pytest.mark.parametrize("name", ["", "1model", "a-b", "x;y", "größe"])
+@pytest.mark.parametrize("name", ["", "1model", "a-b", "x;y", "größe", "int", "wdt_model", "ruv_temporal_blob"])
 def test_a_name_that_is_no_identifier_is_refused(name: str) -> None:
-    with pytest.raises(ConfigError, match="expected a C identifier"):
+    with pytest.raises(ConfigError, match=r"C identifier|C's or this project's own"):
         c_header(REFERENCE, name)

@@ -65,7 +65,7 @@ struct Node {
 
     // Of the feature chain, for buffers of so many int8 numbers; 0 where the chain is refused.
     size_t features_bytes(uint16_t values) const {
-        const temporal_features_layout_t layout{values, TEMPORAL_FEATURES_FFT, 0};
+        const temporal_features_layout_t layout{values, TEMPORAL_FEATURES_UNKNOWN, 0};
         return temporal_features_bytes(ruv_temporal_model(context), &layout);
     }
 

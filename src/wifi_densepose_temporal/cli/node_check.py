@@ -14,6 +14,7 @@ from wifi_densepose_temporal.files import read_whole
 from wifi_densepose_temporal.models import find_model
 from wifi_densepose_temporal.node import DEFAULT_COLUMNS, DEFAULT_WINDOW_LEN, Fit, fit
 from wifi_densepose_temporal.rvne.blob import MAX_BLOB_BYTES
+from wifi_densepose_temporal.timeline import training_note
 
 _UNITS = {"": 1, "K": 1024, "M": 1024 * 1024}
 _DOES_NOT_FIT = 1
@@ -44,15 +45,17 @@ def node_check(
 ) -> None:
     """Say whether a model fits a chip's memory, and what needs it.
 
-    Heap and static memory count against --heap, the blob in flash does not. Exit code 1 if it does not fit. Figures are
-    of the firmware's own size function on this machine; a chip, with smaller pointers, needs a little less.
+    Heap and static memory count against --heap; the blob in flash does not, nor what a project has of its own. Exit
+    code 1 if it does not fit, or if menuconfig does not take its sizes. Figures are of the firmware's own size function
+    on this machine; a chip, with smaller pointers, needs a little less.
     """
     found = fit(
         read_whole(find_model(model), MAX_BLOB_BYTES), window_len, mode, "float16" if half else "float32", columns
     )
     needed = found.total("heap", "static")
+    fits = needed <= heap and not found.limits
     if as_json:
-        print_json(_as_document(found, needed, heap))
+        print_json(_as_document(found, needed, heap, fits))
     else:
         rows = [(buffer.name, buffer.where, buffer.bytes) for buffer in found.buffers]
         print_table(rows, ("buffer", "where", "bytes"), words=("buffer", "where"))
@@ -60,12 +63,15 @@ def node_check(
             f"fits: {heap - needed} bytes are left" if needed <= heap else f"does not fit: {needed - heap} too many"
         )
         print_line(f"{needed} of {heap} bytes: {verdict}", style="bold")
+        for sentence in found.limits:
+            print_line(f"does not fit: {sentence}", style="bold")
         if needed > heap:
             print_line("A shorter --window-len, --float16-cache or another model needs less.")
-    raise typer.Exit(0 if needed <= heap else _DOES_NOT_FIT)
+        print_line(training_note(found.model), style="" if found.model.trained else "yellow")
+    raise typer.Exit(0 if fits else _DOES_NOT_FIT)
 
 
-def _as_document(found: Fit, needed: int, heap: int) -> dict[str, object]:
+def _as_document(found: Fit, needed: int, heap: int, fits: bool) -> dict[str, object]:
     return {
         "model_sha256": found.model.sha256,
         "trained": found.model.trained,
@@ -74,5 +80,6 @@ def _as_document(found: Fit, needed: int, heap: int) -> dict[str, object]:
         "buffers": [vars(buffer) for buffer in found.buffers],
         "needed_bytes": needed,
         "heap_bytes": heap,
-        "fits": needed <= heap,
+        "limits": list(found.limits),
+        "fits": fits,
     }

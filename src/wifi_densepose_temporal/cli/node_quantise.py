@@ -17,6 +17,7 @@ from wifi_densepose_temporal.models import find_model
 from wifi_densepose_temporal.node import Agreement, agreement
 from wifi_densepose_temporal.rvne import quantise
 from wifi_densepose_temporal.rvne.blob import MAX_BLOB_BYTES
+from wifi_densepose_temporal.timeline import training_note
 
 
 def node_quantise(
@@ -28,7 +29,7 @@ def node_quantise(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Round a model's weights to int8: fewer bytes of flash, fewer instructions on a chip.
+    """Round a model's weights to int8: fewer bytes of flash than any other dtype, fewer instructions than float16.
 
     Nothing is trained. With --check, say on how many frames of a recording both models decide alike, and by how much
     their logits differ at most.
@@ -38,15 +39,18 @@ def node_quantise(
     blob = read_whole(path, MAX_BLOB_BYTES)
     before, made = TemporalModel.from_bytes(blob), quantise(blob)
     after = TemporalModel.from_bytes(made)
-    compared = {str(capture): agreement(read_capture(capture), before, after) for capture in captures}
+    read = {str(capture): read_capture(capture) for capture in captures}
+    compared = {name: agreement(capture, before, after) for name, capture in read.items()}
     write_whole(out, made)
     if as_json:
-        print_json(_as_document(out, before, after, (len(blob), len(made)), compared))
+        sources = {name: capture.source for name, capture in read.items()}
+        print_json(_as_document(out, before, after, (len(blob), len(made)), compared, sources))
         return
     print_line(f"{out}: {len(made)} bytes, made of {len(blob)} in {before.header.dtype}", style="bold")
     if compared:
         rows = [_cells(Path(name).name, found) for name, found in compared.items()]
         print_table(rows, ("capture", "frames", "decided alike", "largest difference", "largest logit"), ("capture",))
+    print_line(training_note(after), style="" if after.trained else "yellow")
 
 
 def _cells(name: str, found: Agreement) -> tuple[object, ...]:
@@ -55,15 +59,19 @@ def _cells(name: str, found: Agreement) -> tuple[object, ...]:
 
 
 def _as_document(
-    out: Path, before: TemporalModel, after: TemporalModel, sizes: tuple[int, int], compared: dict[str, Agreement]
+    out: Path,
+    before: TemporalModel,
+    after: TemporalModel,
+    sizes: tuple[int, int],
+    compared: dict[str, Agreement],
+    sources: dict[str, str],
 ) -> dict[str, object]:
     return {
         "path": str(out),
-        "source": "replay" if compared else None,
         "model_sha256": after.sha256,
         "trained": after.trained,
         "quantised_from": before.sha256,
         "bytes_before": sizes[0],
         "bytes_after": sizes[1],
-        "check": [{"capture": name} | asdict(found) for name, found in compared.items()],
+        "check": [{"capture": name, "source": sources[name]} | asdict(found) for name, found in compared.items()],
     }

@@ -24,7 +24,7 @@ from wifi_densepose_temporal.models import DEFAULT_MODEL, find_model
 from wifi_densepose_temporal.node import DEFAULT_PERIOD_S, DEFAULT_WINDOW_LEN, Mode, Node, NodeDecision, run_on_node
 from wifi_densepose_temporal.node.replay import MAX_PERIOD_S, MIN_PERIOD_S
 from wifi_densepose_temporal.rvne.blob import MAX_BLOB_BYTES
-from wifi_densepose_temporal.timeline import training_note
+from wifi_densepose_temporal.timeline import data_notes, feature_config, some_frames, training_note
 
 ModelOption = Annotated[
     str, typer.Option("--model", metavar="MODEL", help="A .rvne file, or the name of a shipped model.")
@@ -62,16 +62,21 @@ def node_run(
     """
     recording = read_capture(capture, capture_format, nominal_rate_hz=rate)
     node = Node(read_whole(find_model(model), MAX_BLOB_BYTES), window_len, mode, "float16" if half else "float32")
-    decisions = list(run_on_node(node, recording, period, node_id))
-    said = training_note(node.model)
+    config, stated = feature_config(node.model)
+    frames = some_frames(recording, config)
+    decisions = list(run_on_node(node, frames, period, node_id))
+    notes = [training_note(node.model), *data_notes(recording, frames, config, stated)]
+    if not node.features_bytes(recording.amplitude.shape[2]):
+        notes.append("A node cannot make these frames itself: the blob's chain does not fit its packets of this shape.")
     if as_json:
-        note(said)
+        for text in notes:
+            note(text)
         print_json(
             {
                 "source": recording.source,
                 "model_sha256": node.model.sha256,
                 "trained": node.model.trained,
-                "note": said,
+                "note": " ".join(notes),
                 "mode": node.mode,
                 "window_len": node.window_len,
                 "heap_bytes": node.sizes.total,
@@ -90,7 +95,8 @@ def node_run(
         print_line(decision.packet.serialize().hex())
     if not rows:
         print_line(f"unavailable: the recording ends before the first decision, after {period:g} s")
-    print_line(said, style="" if node.model.trained else "yellow")
+    for text in notes:
+        print_line(text, style="" if node.model.trained else "yellow")
 
 
 def _cells(decision: NodeDecision) -> tuple[object, ...]:

@@ -8,10 +8,11 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from wifi_densepose_temporal.cli.output import CaptureArgument, FormatOption, RateOption, print_line
+from wifi_densepose_temporal.cli.output import CaptureArgument, FormatOption, RateOption, note, print_line
 from wifi_densepose_temporal.csi import read_capture
 from wifi_densepose_temporal.csi.clock import DEFAULT_RATE_HZ
 from wifi_densepose_temporal.node.send import DEFAULT_HOST, DEFAULT_PORT, packets_of, play
+from wifi_densepose_temporal.timeline import clock_notes
 
 
 def node_send(
@@ -33,6 +34,8 @@ def node_send(
     recording = read_capture(capture, capture_format, nominal_rate_hz=rate)
     packets = packets_of(recording, node_id, limit)
     sending = play(packets, recording.timestamps[: len(packets)], port, host, speed)
+    for text in clock_notes(recording):
+        note(text)
     name, sent, of_all = capture.name, 0, len(packets)
     to = f"{host} port {port}"
     try:

@@ -11,8 +11,12 @@ from dataclasses import dataclass
 from numpy.typing import DTypeLike
 
 from wifi_densepose_temporal import _core
+from wifi_densepose_temporal.errors import ConfigError
 from wifi_densepose_temporal.model import TemporalModel
-from wifi_densepose_temporal.node.node import DEFAULT_WINDOW_LEN, Mode, Node
+from wifi_densepose_temporal.node.node import DEFAULT_WINDOW_LEN, MAX_WINDOW_LEN, MIN_WINDOW_LEN, Mode, Node
+
+#: The most that the firmware's menuconfig takes.
+MAX_INPUT_DIM, MAX_CLASSES = 256, 16
 
 #: Columns of a packet of the ESP32's 20 MHz long training field, one antenna.
 DEFAULT_COLUMNS = 64
@@ -40,6 +44,8 @@ class Fit:
     window_len: int
     mode: Mode
     buffers: tuple[Buffer, ...]
+    limits: tuple[str, ...]
+    """What menuconfig does not take of it, a sentence each."""
 
     def total(self, *where: str) -> int:
         """Bytes of the buffers that lie there."""
@@ -64,16 +70,36 @@ def fit(
 
     Raises:
         BlobError, ConfigError, NodeError: as `Node`.
+        ConfigError: also where a node cannot make the model's frames of such packets.
     """
     node = Node(blob, window_len, mode, cache_dtype)
     sizes, model = node.sizes, node.model
+    chain = node.features_bytes(columns)
+    if not chain:
+        raise ConfigError(
+            f"a node cannot make this model's {model.input_dim} features of packets of {columns} columns: give another "
+            "number of columns, or export the model with its feature chain record"
+        )
     buffers = [
         Buffer("window: the newest frames", sizes.window, "heap"),
         Buffer("streams: caches, pooling, scratch", sizes.streams, "heap"),
         Buffer("context and logits", sizes.context + sizes.logits, "heap"),
         Buffer("the task's queue of frames", QUEUE_FRAMES * model.input_dim * 4, "heap"),
         Buffer("the task's stack", TASK_STACK_BYTES, "heap"),
+        Buffer(f"the feature chain, packets of {columns} columns", chain, "static"),
+        Buffer("the blob, read where it lies", len(blob), "flash"),
     ]
-    buffers.append(Buffer(f"the feature chain, {columns} columns", node.features_bytes(columns), "static"))
-    buffers.append(Buffer("the blob, read where it lies", len(blob), "flash"))
-    return Fit(model, window_len, mode, tuple(buffer for buffer in buffers if buffer.bytes))
+    return Fit(model, window_len, mode, tuple(buffer for buffer in buffers if buffer.bytes), _limits(model, window_len))
+
+
+def _limits(model: TemporalModel, window_len: int) -> tuple[str, ...]:
+    asked = {
+        "TEMPORAL_INPUT_DIM": (model.input_dim, 1, MAX_INPUT_DIM),
+        "TEMPORAL_N_CLASSES": (model.header.n_classes, 2, MAX_CLASSES),
+        "TEMPORAL_WINDOW_LEN": (window_len, MIN_WINDOW_LEN, MAX_WINDOW_LEN),
+    }
+    return tuple(
+        f"menuconfig takes {least} to {most} as {name}, and this is {value}"
+        for name, (value, least, most) in asked.items()
+        if not least <= value <= most
+    )

@@ -25,6 +25,9 @@ Mode = Literal["window", "session"]
 DEFAULT_WINDOW_LEN = 256
 MIN_WINDOW_LEN, MAX_WINDOW_LEN = 32, 1024
 
+#: Columns of the largest buffer that a node reads.
+MAX_COLUMNS = 512
+
 
 @dataclass(frozen=True)
 class NodeSizes:
@@ -120,8 +123,12 @@ class Node:
         return logits
 
     def features_bytes(self, columns: int) -> int:
-        """Bytes of the feature chain for one antenna's packets of so many columns; 0 if it cannot be had of them."""
-        return self._core.features_bytes(2 * columns)
+        """Bytes of the feature chain for one antenna's packets of so many columns.
+
+        0 where a node cannot make this model's frames of them: more columns than a buffer has, or a blob that does not
+        state its chain and is not of the default one's length.
+        """
+        return self._core.features_bytes(2 * columns) if 1 <= columns <= MAX_COLUMNS else 0
 
     def reset(self) -> None:
         """Forgets every frame."""

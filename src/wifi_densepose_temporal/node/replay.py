@@ -13,10 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wifi_densepose_temporal import _core
-from wifi_densepose_temporal.csi import Capture
+from wifi_densepose_temporal.csi import Frames
 from wifi_densepose_temporal.errors import ConfigError
 from wifi_densepose_temporal.node.node import Node
-from wifi_densepose_temporal.timeline import feature_config, some_frames
 from wifi_densepose_temporal.wire import Classification
 
 #: From one decision to the next, the firmware's default and the range that its menuconfig takes.
@@ -41,13 +40,13 @@ class NodeDecision:
 
 
 def run_on_node(
-    node: Node, capture: Capture, period_s: float = DEFAULT_PERIOD_S, node_id: int = 0
+    node: Node, frames: Frames, period_s: float = DEFAULT_PERIOD_S, node_id: int = 0
 ) -> Iterator[NodeDecision]:
     """Pushes the recording's frames into the node, which decides once a period.
 
     Args:
         node: forgets what it had seen before.
-        capture: the recording, in any format.
+        frames: of the recording, as `timeline.some_frames` makes them by the model's own chain.
         period_s: seconds of the recording from one decision to the next, 0.1 to 60.
         node_id: 0 to 255, of the packets.
 
@@ -55,14 +54,12 @@ def run_on_node(
         Each decision as it is made.
 
     Raises:
-        ConfigError: a period or a node_id out of its range, or a capture that the model's chain cannot read.
-        FormatError: not one packet of the capture is a measurement.
+        ConfigError: a period or a node_id out of its range.
         NodeError: the C code refuses a frame.
     """
     if not MIN_PERIOD_S <= period_s <= MAX_PERIOD_S:
         raise ConfigError(f"period is {period_s} s; expected {MIN_PERIOD_S:g} to {MAX_PERIOD_S:g}")
     model = node.model
-    frames = some_frames(capture, feature_config(model)[0])
     node.reset()
     due_s, seq = frames.times_s[0] + period_s, 0
     for number, (values, time_s) in enumerate(zip(frames.values, frames.times_s, strict=True)):

@@ -8,14 +8,15 @@ without a known subcarrier stay in the recording's order.
 from __future__ import annotations
 
 import ipaddress
-import math
 import socket
+import threading
 import time
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
+from wifi_densepose_temporal.config import as_int
 from wifi_densepose_temporal.csi import Capture
 from wifi_densepose_temporal.errors import ConfigError, DtypeError, NetworkError, ShapeError
 from wifi_densepose_temporal.wire import DEFAULT_PORT, raw_csi_packet
@@ -24,6 +25,7 @@ __all__ = ["DEFAULT_HOST", "DEFAULT_PORT", "packets_of", "play"]
 
 DEFAULT_HOST = "127.0.0.1"
 MAX_DATAGRAM_BYTES = 65_507  # of UDP over IPv4
+MIN_SPEED, MAX_SPEED = 1e-6, 1e12
 
 
 def packets_of(capture: Capture, node_id: int, limit: int | None = None) -> list[bytes]:
@@ -37,8 +39,10 @@ def packets_of(capture: Capture, node_id: int, limit: int | None = None) -> list
     Raises:
         DtypeError: there is no I/Q, or a part of it is no whole number or does not fit a byte.
         ShapeError: more antennas or subcarriers than a packet or a datagram takes.
-        ConfigError: a `node_id` beyond its field.
+        ConfigError: a `node_id` beyond its field, or a limit below 1.
     """
+    if limit is not None:
+        as_int("limit", limit, least=1)
     if capture.iq is None:
         raise DtypeError(f"this {capture.format} recording holds amplitudes only; a raw CSI packet needs I/Q")
     iq = _as_bytes(capture.iq[:limit][..., _buffer_order(capture)])
@@ -76,7 +80,7 @@ def play(
         port: UDP port, 1..65535.
         host: an address of this machine's loopback, or ``"localhost"``: a recording played to someone else's port would
             pass for a measurement there.
-        speed: how many times faster than the recording.
+        speed: how many times faster than the recording, 10^-6 to 10^12.
 
     Raises:
         ConfigError: a host that is not this machine, a port or a speed that is none. Raised at the call, before any
@@ -86,8 +90,8 @@ def play(
     address = _loopback(host)
     if not 1 <= port <= 65535:
         raise ConfigError(f"port is {port}; expected 1 to 65535")
-    if not (math.isfinite(speed) and speed > 0):
-        raise ConfigError(f"speed is {speed}; expected a number above 0")
+    if not MIN_SPEED <= speed <= MAX_SPEED:
+        raise ConfigError(f"speed is {speed}; expected {MIN_SPEED:g} to {MAX_SPEED:g}")
     return _sent(packets, times_s, address, port, speed)
 
 
@@ -103,7 +107,7 @@ def _sent(
         with socket.socket(family, socket.SOCK_DGRAM) as sender:
             start = time.monotonic()
             for count, (packet, at_s) in enumerate(zip(packets, times_s - times_s[:1], strict=True), 1):
-                time.sleep(max(0.0, start + at_s / speed - time.monotonic()))
+                time.sleep(min(max(0.0, start + at_s / speed - time.monotonic()), threading.TIMEOUT_MAX))
                 sender.sendto(packet, (str(address), port))
                 yield count
     except OSError as error:

@@ -1,4 +1,4 @@
-"""A trained blob with its weights in int8: a quarter of float32's bytes, and fewer instructions on a chip.
+"""A trained blob with its weights in int8: a quarter of float32's bytes, and on a chip fewer instructions than float16.
 
 Every tensor has one scale, its largest number over 127. Nothing is trained or calibrated: run the model on recordings
 to see what rounding does to its decisions (`wdt node quantise --check`).

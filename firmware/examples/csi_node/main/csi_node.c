@@ -29,7 +29,7 @@
 
 #define CSI_VALUES 128 /* the legacy field of 64 subcarriers */
 #define QUEUE_BUFFERS 16
-#define FEATURE_BYTES 8192 /* temporal_features_bytes() of the model; `activity` takes 6.5 KB */
+#define FEATURE_BYTES 9216 /* temporal_features_bytes() of the model; `activity` takes 6.5 KB */
 #define STACK_BYTES 4096
 
 static const char *const TAG = "csi_node";
@@ -141,8 +141,8 @@ static void run(void *unused)
 
 static size_t find_blob(const uint8_t **blob)
 {
-    *blob = wdt_model;
-    return sizeof wdt_model;
+    *blob = model_blob;
+    return sizeof model_blob;
 }
 
 #else
