@@ -8,7 +8,7 @@
 #include "draw.h"
 #include "wdt_attention.h"
 
-static float *random_floats(size_t n)
+static inline float *random_floats(size_t n)
 {
     float *x = malloc(n ? n * sizeof *x : 1);
     CHECK(x != NULL);
@@ -18,7 +18,7 @@ static float *random_floats(size_t n)
     return x;
 }
 
-static wdt_head random_head(void)
+static inline wdt_head random_head(void)
 {
     wdt_head head = wdt_head_default();
     head.kv_heads = 1 + (int32_t)draw(3);

@@ -18,7 +18,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 CMAKE = Path(cmake.CMAKE_BIN_DIR)
-PROGRAMS = ["attention", "chain", "kernels", "model", "rvne", "wire"]
+PROGRAMS = ["attention", "chain", "kernels", "model", "products", "rvne", "wire"]
 VECTOR_PROGRAMS = {
     "x86_64": ["vector_sse2", "vector_avx2", "vector_avx512"],
     "aarch64": ["vector_neon"],
