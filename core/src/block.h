@@ -119,12 +119,11 @@ static inline int32_t wdt_power_of_two(uint32_t distance, int32_t *drop)
     return (int32_t)((p + 2) >> 2);
 }
 
-/* Brings n factors m * 2^e, the m `stride` apart, to one exponent, which is returned; aligned, which may be m, receives
- * them, as far apart.
+/* Brings n factors m * 2^e, the m `stride` apart, to one exponent, which is returned.
  * The sum of their |m| is at most 2^32, so that multiplied by mantissas below 2^30 and >> 32, it is within +-2^30.
  * |m| <= 2^30, n <= 64.
  * The error of a factor is below one in the last place, that is at most 2^-31 of the sum or 2^-29 of the largest. */
-static inline int32_t wdt_block_align(const int32_t *m, const int16_t *e, int n, int stride, int32_t *aligned)
+static inline int32_t wdt_block_align(int32_t *m, const int16_t *e, int n, int stride)
 {
     int32_t most = INT16_MIN; /* where every factor is 0 */
     uint32_t sum = 0;
@@ -141,7 +140,7 @@ static inline int32_t wdt_block_align(const int32_t *m, const int16_t *e, int n,
     }
     for (int c = 0, at = 0; c < n; c++, at += stride) {
         const uint32_t shift = (uint32_t)(most - e[c] + more);
-        aligned[at] = m[at] && shift < 32 ? m[at] >> shift : 0;
+        m[at] = m[at] && shift < 32 ? m[at] >> shift : 0;
     }
     return most + more;
 }

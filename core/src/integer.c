@@ -266,8 +266,7 @@ static void add(position *at)
             folded[c] = (int16_t)(chunk->value_exponents[c] - chunk->drops[c * H + h]);
         }
         /* 32 bits were shifted out of the products of weights, with 29 bits behind the point, and values. */
-        int32_t *const weights = chunk->weights + h;
-        exponents[h] = wdt_block_align(weights, folded, chunk->n, H, weights) + 32 - 29 - WDT_BLOCK_BIAS;
+        exponents[h] = wdt_block_align(chunk->weights + h, folded, chunk->n, H) + 32 - 29 - WDT_BLOCK_BIAS;
     }
     for (ptrdiff_t d = 0; d < at->D; d += 2) {
         if (H == MAX_HEADS && d + 2 <= at->D) {

@@ -39,8 +39,7 @@ static void load_inputs(const float *x, int R, ptrdiff_t n_in, const char *W, in
             block->factors[i * R + r] = wdt_block_mantissa(x, 0, i, E);
             folded[i] = (int16_t)(E + block->exponents[i]);
         }
-        block->exponent[r] = wdt_block_align(block->factors + r, folded, n, R, block->factors + r) + 32 -
-                             2 * WDT_BLOCK_BIAS;
+        block->exponent[r] = wdt_block_align(block->factors + r, folded, n, R) + 32 - 2 * WDT_BLOCK_BIAS;
     }
 }
 

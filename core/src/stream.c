@@ -339,33 +339,33 @@ void wdt_stream_drop(wdt_stream *stream)
     }
 }
 
-wdt_status wdt_stream_run(wdt_stream *stream, const float *frame)
+/* Runs the frame, through the whole last layer or only so far as others attend to it; a refusal changes nothing. */
+static wdt_status run(wdt_stream *stream, const float *frame, int whole)
 {
+    const int32_t layers = stream->model->layers;
     if (stream->length == stream->capacity) {
         return WDT_E_FULL;
     }
-    const wdt_status status = run_layers(stream, frame, stream->model->layers);
+    wdt_status status = run_layers(stream, frame, whole ? layers : layers - 1);
+    if (status == WDT_OK && !whole) {
+        status = remember(stream);
+    }
     if (status != WDT_OK) {
         wdt_stream_drop(stream);
     }
     return status;
 }
 
+wdt_status wdt_stream_run(wdt_stream *stream, const float *frame)
+{
+    return run(stream, frame, 1);
+}
+
 wdt_status wdt_stream_remember(wdt_stream *stream, const float *frame)
 {
-    if (stream->length == stream->capacity) {
-        return WDT_E_FULL;
-    }
-    wdt_status status = run_layers(stream, frame, stream->model->layers - 1);
-    if (status == WDT_OK) {
-        status = remember(stream);
-    }
-    if (status != WDT_OK) {
-        wdt_stream_drop(stream);
-        return status;
-    }
-    stream->length++;
-    return WDT_OK;
+    const wdt_status status = run(stream, frame, 0);
+    stream->length += status == WDT_OK;
+    return status;
 }
 
 void wdt_stream_keep(wdt_stream *stream, float *logits, float *embedding)

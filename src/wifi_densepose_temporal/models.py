@@ -6,7 +6,9 @@ import os
 from pathlib import Path
 
 from wifi_densepose_temporal.errors import FileError
+from wifi_densepose_temporal.files import read_whole
 from wifi_densepose_temporal.model import TemporalModel
+from wifi_densepose_temporal.rvne.blob import MAX_BLOB_BYTES
 
 SHIPPED = Path(__file__).parent / "data" / "models"
 SUFFIX = ".rvne"
@@ -43,6 +45,15 @@ def find_model(name: str | os.PathLike[str]) -> Path:
     raise FileError(
         f"there is no model {os.fspath(name)!r}: {listed}; give one of these names or the path of a .rvne file"
     )
+
+
+def read_blob(name: str | os.PathLike[str]) -> bytes:
+    """The bytes of the model of that name or at that path, unchecked.
+
+    Raises:
+        FileError: as `find_model`, or the file cannot be read.
+    """
+    return read_whole(find_model(name), MAX_BLOB_BYTES)
 
 
 def load_model(name: str | os.PathLike[str]) -> TemporalModel:

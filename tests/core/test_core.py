@@ -15,6 +15,7 @@ from pathlib import Path
 import cmake
 import ninja
 import pytest
+from tests.tools import give_up_without
 
 ROOT = Path(__file__).parents[2]
 CMAKE = Path(cmake.CMAKE_BIN_DIR)
@@ -62,9 +63,7 @@ def build(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def build_aarch64(tmp_path_factory: pytest.TempPathFactory) -> Path:
     missing = [program for program in ("aarch64-linux-gnu-gcc", "qemu-aarch64") if shutil.which(program) is None]
-    if missing:
-        give_up = pytest.fail if os.environ.get("WDT_REQUIRE_QEMU") else pytest.skip
-        give_up(f"NEON is not tested: no {' and no '.join(missing)} (.ci/run names Debian's packages)")
+    give_up_without(missing, "NEON is not tested")
     return built(tmp_path_factory.mktemp("aarch64"), CMAKE_TOOLCHAIN_FILE=ROOT / "tests" / "core" / "aarch64.cmake")
 
 

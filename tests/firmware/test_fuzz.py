@@ -14,6 +14,8 @@ from types import ModuleType
 
 import pytest
 
+from tests.tools import give_up_without
+
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "firmware" / "fuzz"
 SECONDS = int(os.environ.get("WDT_FUZZ_SECONDS", "3"))
@@ -43,9 +45,7 @@ def programs(
     folder = tmp_path_factory.mktemp(engine)
     if not missing and not links(fuzz, engine, folder):
         missing = [f"sanitizer of {fuzz.compiler(engine)} for it (Debian: libclang-rt-dev)"]
-    if missing:
-        give_up = pytest.fail if os.environ.get("WDT_REQUIRE_QEMU") else pytest.skip
-        give_up(f"the {engine} engine does not run on this {platform.machine()}: no {' and no '.join(missing)}")
+    give_up_without(missing, f"the {engine} engine does not run on this {platform.machine()}")
     built: dict[str, Path] = fuzz.build(engine, folder)
     return built
 

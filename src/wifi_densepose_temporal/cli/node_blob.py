@@ -9,10 +9,9 @@ import typer
 
 from wifi_densepose_temporal.cli.evaluate import ModelArgument
 from wifi_densepose_temporal.cli.output import print_line
-from wifi_densepose_temporal.files import read_whole, require_new, write_whole
+from wifi_densepose_temporal.files import require_new, write_whole
 from wifi_densepose_temporal.model import TemporalModel
-from wifi_densepose_temporal.models import find_model
-from wifi_densepose_temporal.rvne.blob import MAX_BLOB_BYTES
+from wifi_densepose_temporal.models import find_model, read_blob
 from wifi_densepose_temporal.timeline import training_note
 
 
@@ -26,7 +25,7 @@ def node_blob(
     """
     path = find_model(model)
     require_new(out, [path])
-    content = read_whole(path, MAX_BLOB_BYTES)
+    content = read_blob(model)
     loaded = TemporalModel.from_bytes(content)
     write_whole(out, content)
     print_line(

@@ -10,10 +10,8 @@ import typer
 from wifi_densepose_temporal.cli.evaluate import ModelArgument
 from wifi_densepose_temporal.cli.node_run import HalfOption, ModeOption, WindowOption
 from wifi_densepose_temporal.cli.output import JsonOption, print_json, print_line, print_table
-from wifi_densepose_temporal.files import read_whole
-from wifi_densepose_temporal.models import find_model
+from wifi_densepose_temporal.models import read_blob
 from wifi_densepose_temporal.node import DEFAULT_COLUMNS, DEFAULT_WINDOW_LEN, Fit, fit
-from wifi_densepose_temporal.rvne.blob import MAX_BLOB_BYTES
 from wifi_densepose_temporal.timeline import training_note
 
 _UNITS = {"": 1, "K": 1024, "M": 1024 * 1024}
@@ -49,9 +47,7 @@ def node_check(
     code 1 if it does not fit, or if menuconfig does not take its sizes. Figures are of the firmware's own size function
     on this machine; a chip, with smaller pointers, needs a little less.
     """
-    found = fit(
-        read_whole(find_model(model), MAX_BLOB_BYTES), window_len, mode, "float16" if half else "float32", columns
-    )
+    found = fit(read_blob(model), window_len, mode, "float16" if half else "float32", columns)
     needed = found.total("heap", "static")
     fits = needed <= heap and not found.limits
     if as_json:

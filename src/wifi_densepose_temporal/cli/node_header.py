@@ -9,12 +9,11 @@ import typer
 
 from wifi_densepose_temporal.cli.evaluate import ModelArgument
 from wifi_densepose_temporal.cli.output import print_line
-from wifi_densepose_temporal.files import read_whole, require_new, write_whole
+from wifi_densepose_temporal.files import require_new, write_whole
 from wifi_densepose_temporal.model import TemporalModel
-from wifi_densepose_temporal.models import find_model
+from wifi_densepose_temporal.models import find_model, read_blob
 from wifi_densepose_temporal.node import c_header
 from wifi_densepose_temporal.node.header import DEFAULT_NAME
-from wifi_densepose_temporal.rvne.blob import MAX_BLOB_BYTES
 from wifi_densepose_temporal.timeline import training_note
 
 
@@ -26,7 +25,7 @@ def node_header(
     """Write a model as a C array, for a firmware without a partition for it."""
     path = find_model(model)
     require_new(out, [path])
-    blob = read_whole(path, MAX_BLOB_BYTES)
+    blob = read_blob(model)
     write_whole(out, c_header(blob, name).encode())
     loaded = TemporalModel.from_bytes(blob)
     print_line(f"{out}: {name}, {len(blob)} bytes")

@@ -11,12 +11,11 @@ import typer
 from wifi_densepose_temporal.cli.evaluate import ModelArgument
 from wifi_densepose_temporal.cli.output import JsonOption, print_json, print_line, print_table
 from wifi_densepose_temporal.csi import read_capture
-from wifi_densepose_temporal.files import read_whole, require_new, write_whole
+from wifi_densepose_temporal.files import require_new, write_whole
 from wifi_densepose_temporal.model import TemporalModel
-from wifi_densepose_temporal.models import find_model
+from wifi_densepose_temporal.models import find_model, read_blob
 from wifi_densepose_temporal.node import Agreement, agreement
 from wifi_densepose_temporal.rvne import quantise
-from wifi_densepose_temporal.rvne.blob import MAX_BLOB_BYTES
 from wifi_densepose_temporal.timeline import training_note
 
 
@@ -36,7 +35,7 @@ def node_quantise(
     """
     path, captures = find_model(model), check or []
     require_new(out, [path, *captures])
-    blob = read_whole(path, MAX_BLOB_BYTES)
+    blob = read_blob(model)
     before, made = TemporalModel.from_bytes(blob), quantise(blob)
     after = TemporalModel.from_bytes(made)
     read = {str(capture): read_capture(capture) for capture in captures}

@@ -19,11 +19,9 @@ from wifi_densepose_temporal.cli.output import (
 )
 from wifi_densepose_temporal.csi import read_capture
 from wifi_densepose_temporal.csi.clock import DEFAULT_RATE_HZ
-from wifi_densepose_temporal.files import read_whole
-from wifi_densepose_temporal.models import DEFAULT_MODEL, find_model
+from wifi_densepose_temporal.models import DEFAULT_MODEL, read_blob
 from wifi_densepose_temporal.node import DEFAULT_PERIOD_S, DEFAULT_WINDOW_LEN, Mode, Node, NodeDecision, run_on_node
 from wifi_densepose_temporal.node.replay import MAX_PERIOD_S, MIN_PERIOD_S
-from wifi_densepose_temporal.rvne.blob import MAX_BLOB_BYTES
 from wifi_densepose_temporal.timeline import data_notes, feature_config, some_frames, training_note
 
 ModelOption = Annotated[
@@ -61,7 +59,7 @@ def node_run(
     The code is the firmware's, called through its own interface on this machine, in the recording's time.
     """
     recording = read_capture(capture, capture_format, nominal_rate_hz=rate)
-    node = Node(read_whole(find_model(model), MAX_BLOB_BYTES), window_len, mode, "float16" if half else "float32")
+    node = Node(read_blob(model), window_len, mode, "float16" if half else "float32")
     config, stated = feature_config(node.model)
     frames = some_frames(recording, config)
     decisions = list(run_on_node(node, frames, period, node_id))

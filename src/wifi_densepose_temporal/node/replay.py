@@ -59,7 +59,6 @@ def run_on_node(
     """
     if not MIN_PERIOD_S <= period_s <= MAX_PERIOD_S:
         raise ConfigError(f"period is {period_s} s; expected {MIN_PERIOD_S:g} to {MAX_PERIOD_S:g}")
-    model = node.model
     node.reset()
     due_s, seq = frames.times_s[0] + period_s, 0
     for number, (values, time_s) in enumerate(zip(frames.values, frames.times_s, strict=True)):
@@ -67,13 +66,8 @@ def run_on_node(
         if time_s < due_s:
             continue
         logits = node.classify()
-        yield NodeDecision(
-            float(time_s),
-            number,
-            model.labels[int(logits.argmax())],
-            logits,
-            decision_packet(logits, node_id, round(time_s * 1e6), seq),
-        )
+        packet = decision_packet(logits, node_id, round(time_s * 1e6), seq)
+        yield NodeDecision(float(time_s), number, node.model.labels[packet.argmax], logits, packet)
         seq += 1
         due_s = (due_s if due_s + period_s > time_s else time_s) + period_s
 
