@@ -76,6 +76,11 @@ size_t wdt_stream_bytes(const wdt_model *model, ptrdiff_t capacity, int half);
 /* Lays an empty stream out in `memory` (wdt_stream_bytes() of them, aligned for any type). WDT_E_CONFIG. */
 wdt_status wdt_stream_init(wdt_stream *stream, const wdt_model *model, ptrdiff_t capacity, int half, void *memory);
 
+/* The same without what only a push needs: what a stream keeps from one frame to the next. Such a stream is for
+ * wdt_streams_push() (wdt_streams.h), which brings the rest, and for drop and reset. */
+size_t wdt_stream_state_bytes(const wdt_model *model, ptrdiff_t capacity, int half);
+wdt_status wdt_stream_init_state(wdt_stream *stream, const wdt_model *model, ptrdiff_t capacity, int half, void *memory);
+
 /* Runs frame [F], finite, and writes logits [C] and embedding [E] as of this frame. WDT_E_FULL, WDT_E_HALF_RANGE,
  * WDT_E_NON_FINITE (an activation beyond WDT_MAX_VALUE): the stream behaves as if the call had not been made. */
 wdt_status wdt_stream_push(wdt_stream *stream, const float *frame, float *logits, float *embedding);
