@@ -24,6 +24,15 @@ size_t wdt_streams_scratch_bytes(const wdt_model *model);
 /* Pushes n frames, each of another stream of this model. scratch: aligned for float. */
 void wdt_streams_push(const wdt_model *model, wdt_push *pushes, ptrdiff_t n, void *scratch);
 
+/* What a stream keeps, as wdt_stream_saved_bytes() bytes that are good wherever it lies: loaded into an empty stream of the
+ * same model and configuration, it goes on with the same bits. */
+size_t wdt_stream_saved_bytes(const wdt_stream *stream);
+void wdt_stream_save(const wdt_stream *stream, void *bytes);
+
+/* The bytes may be anyone's: whatever they are, no later call reads outside of the stream. WDT_E_LENGTH, WDT_E_CONFIG,
+ * WDT_E_NON_FINITE: they are no such state; the stream has to be laid out again. */
+wdt_status wdt_stream_load(wdt_stream *stream, const void *bytes, size_t size);
+
 #ifdef __cplusplus
 }
 #endif

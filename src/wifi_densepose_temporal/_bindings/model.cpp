@@ -1,17 +1,11 @@
 // A loaded model, and a stream of frames through it.
-#include "floats.h"
+#include "model.h"
 
 #include <nanobind/stl/tuple.h>
 
-#include "wdt_model.h"
+#include "floats.h"
 
 namespace {
-
-// Keeps the blob's bytes alive, because the model points into them.
-struct Model {
-    Bytes bytes;
-    wdt_model model{};
-};
 
 // The model of a blob that parse_blob() accepted, or a status and a reason.
 nb::tuple load(Bytes bytes) {
