@@ -7,7 +7,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "half.h"
+#include "cache.h"
 #include "pooling.h"
 #include "wdt_streams.h"
 
@@ -16,7 +16,7 @@
 
 static char *content_of(const wdt_stream *stream)
 {
-    return (char *)stream->caches->landmarks;
+    return stream->caches->state; /* a cache's memory begins with it, though it be of no bytes */
 }
 
 static size_t content_bytes(const wdt_stream *stream)
@@ -60,9 +60,10 @@ static int are_finite_halves(const uint16_t *x, size_t n)
 static int is_sound(const wdt_cache *cache, const wdt_head *head)
 {
     const size_t row = cache->planes * (size_t)cache->kv_heads * (size_t)cache->head_dim;
-    const size_t tokens = row * (size_t)cache->capacity, means = cache->blocks ? row * ((size_t)cache->blocks + 1) : 0;
+    const size_t tokens = row * (size_t)cache->rows, means = cache->blocks ? row * ((size_t)cache->blocks + 1) : 0;
     return wdt_cache_fits(cache, head) && are_finite(cache->landmarks, means) &&
-           (cache->half ? are_finite_halves(cache->tokens, tokens) : are_finite(cache->tokens, tokens));
+           (cache->half ? are_finite_halves(cache->tokens, tokens) : are_finite(cache->tokens, tokens)) &&
+           (!cache->policy->is_sound || cache->policy->is_sound(cache));
 }
 
 wdt_status wdt_stream_load(wdt_stream *stream, const void *bytes, size_t size)
@@ -73,7 +74,7 @@ wdt_status wdt_stream_load(wdt_stream *stream, const void *bytes, size_t size)
         return WDT_E_LENGTH;
     }
     memcpy(&length, bytes, sizeof length);
-    if (length < 0 || length > MAX_FRAMES || length > stream->capacity) {
+    if (length < 0 || length > MAX_FRAMES || (!stream->caches->policy->place && length > stream->capacity)) {
         return WDT_E_CONFIG;
     }
     memcpy(content_of(stream), (const char *)bytes + sizeof length, content_bytes(stream));

@@ -2,6 +2,7 @@
  *
  * Memory, in this order: the caches' descriptions, each layer's cache, the pooling's state; then h and
  * scratch, of which a pool's streams have none (streams.c). */
+#include "cache.h"
 #include "checked.h"
 #include "pooling.h"
 #include "stages.h"
@@ -35,53 +36,59 @@ static size_t float_bytes(size_t floats)
     return round_up(wdt_product(floats, sizeof(float)));
 }
 
-static unsigned form_of(const wdt_model *model, int half)
+/* What each layer's cache is. */
+static wdt_cache_config of_layers(const wdt_model *model, const wdt_cache_config *config)
 {
-    return (half ? WDT_CACHE_HALF : 0u) | (model->absorbed ? WDT_CACHE_SHARED : 0u);
+    wdt_cache_config layers = *config;
+    layers.form = (config->form & WDT_CACHE_HALF) | (model->absorbed ? WDT_CACHE_SHARED : 0u);
+    return layers;
 }
 
-static size_t cache_bytes(const wdt_model *model, ptrdiff_t capacity, int half)
+static size_t cache_bytes(const wdt_model *model, const wdt_cache_config *layers)
 {
-    return round_up(wdt_cache_bytes(&model->cached, capacity, form_of(model, half)));
+    return round_up(wdt_cache_bytes(&model->cached, layers));
 }
 
-size_t wdt_stream_state_bytes(const wdt_model *model, ptrdiff_t capacity, int half)
+size_t wdt_stream_state_bytes(const wdt_model *model, const wdt_cache_config *config)
 {
     const size_t layers = (size_t)model->layers;
-    const size_t caches = wdt_product(layers, cache_bytes(model, capacity, half));
+    const wdt_cache_config of = of_layers(model, config);
+    const size_t caches = wdt_product(layers, cache_bytes(model, &of));
     return wdt_sum(wdt_sum(round_up(wdt_product(layers, sizeof(wdt_cache))), caches), float_bytes(wdt_pool_floats(model)));
 }
 
-size_t wdt_stream_bytes(const wdt_model *model, ptrdiff_t capacity, int half)
+size_t wdt_stream_bytes(const wdt_model *model, const wdt_cache_config *config)
 {
     const size_t floats = wdt_sum(float_bytes((size_t)model->width), float_bytes(scratch_floats(model)));
-    return wdt_sum(wdt_stream_state_bytes(model, capacity, half), floats);
+    return wdt_sum(wdt_stream_state_bytes(model, config), floats);
 }
 
-wdt_status wdt_stream_init_state(wdt_stream *stream, const wdt_model *model, ptrdiff_t capacity, int half, void *memory)
+wdt_status wdt_stream_init_state(wdt_stream *stream, const wdt_model *model, const wdt_cache_config *config, void *memory)
 {
-    if (capacity < 1 || wdt_stream_bytes(model, capacity, half) == SIZE_MAX) {
+    if (config->capacity < 1 || (config->policy && config->policy->by_scores) ||
+        wdt_stream_bytes(model, config) == SIZE_MAX) {
         return WDT_E_CONFIG;
     }
+    const wdt_cache_config layers = of_layers(model, config);
     char *at = memory;
     wdt_cache *const caches = memory;
     at += round_up((size_t)model->layers * sizeof(wdt_cache)); /* wdt_stream_bytes() has seen that all this fits */
     for (int32_t l = 0; l < model->layers; l++) {
-        const wdt_status status = wdt_cache_init(&caches[l], &model->cached, capacity, form_of(model, half), at);
+        const wdt_status status = wdt_cache_init(&caches[l], &model->cached, &layers, at);
         if (status != WDT_OK) {
             return status;
         }
-        at += cache_bytes(model, capacity, half);
+        at += cache_bytes(model, &layers);
     }
-    *stream = (wdt_stream){.model = model, .caches = caches, .pool = (float *)(void *)at, .capacity = capacity};
+    *stream = (wdt_stream){.model = model, .caches = caches, .pool = (float *)(void *)at, .capacity = config->capacity};
     return WDT_OK;
 }
 
-wdt_status wdt_stream_init(wdt_stream *stream, const wdt_model *model, ptrdiff_t capacity, int half, void *memory)
+wdt_status wdt_stream_init(wdt_stream *stream, const wdt_model *model, const wdt_cache_config *config, void *memory)
 {
-    const wdt_status status = wdt_stream_init_state(stream, model, capacity, half, memory);
+    const wdt_status status = wdt_stream_init_state(stream, model, config, memory);
     if (status == WDT_OK) {
-        stream->hidden = (float *)(void *)((char *)memory + wdt_stream_state_bytes(model, capacity, half));
+        stream->hidden = (float *)(void *)((char *)memory + wdt_stream_state_bytes(model, config));
         stream->scratch = stream->hidden + float_bytes((size_t)model->width) / sizeof(float);
     }
     return status;
@@ -90,7 +97,7 @@ wdt_status wdt_stream_init(wdt_stream *stream, const wdt_model *model, ptrdiff_t
 void wdt_stream_reset(wdt_stream *stream)
 {
     for (int32_t l = 0; l < stream->model->layers; l++) {
-        stream->caches[l].length = 0;
+        wdt_cache_clear(&stream->caches[l]);
     }
     stream->length = 0;
 }
@@ -225,7 +232,7 @@ void wdt_stream_drop(wdt_stream *stream)
 static wdt_status run(wdt_stream *stream, const float *frame, int whole)
 {
     const int32_t layers = stream->model->layers;
-    if (stream->length == stream->capacity) {
+    if (wdt_cache_is_full(stream->caches)) { /* as are those of the other layers */
         return WDT_E_FULL;
     }
     wdt_status status = run_layers(stream, frame, whole ? layers : layers - 1);
@@ -245,7 +252,7 @@ wdt_status wdt_stream_run(wdt_stream *stream, const float *frame)
 
 wdt_status wdt_stream_remember(wdt_stream *stream, const float *frame)
 {
-    const wdt_status status = run(stream, frame, 0);
+    const wdt_status status = run(stream, frame, stream->caches->policy->attend != NULL);
     stream->length += status == WDT_OK;
     return status;
 }

@@ -97,7 +97,7 @@ static void enter(const wdt_model *model, wdt_push *pushes, int n, const rows *a
     float *const scaled = model->input_weight ? at->wide : at->h;
     for (int r = 0; r < n; r++) {
         wdt_push *const push = &pushes[r];
-        push->status = push->stream->length == push->stream->capacity ? WDT_E_FULL : WDT_OK;
+        push->status = wdt_cache_is_full(push->stream->caches) ? WDT_E_FULL : WDT_OK;
         if (wdt_first_unusable(push->frame, (size_t)F) >= 0) {
             push->status = WDT_E_NON_FINITE;
         }

@@ -7,6 +7,9 @@
 
 #include <sys/mman.h>
 
+#include <nanobind/stl/string.h>
+
+#include "cache.h"
 #include "floats.h"
 #include "parallel.h"
 
@@ -52,14 +55,13 @@ using Statuses = nb::ndarray<uint8_t, nb::ndim<1>, nb::c_contig, nb::device::cpu
 class Pool {
     Busy busy;
     const wdt_model &model;
-    ptrdiff_t capacity;
-    bool half;
+    wdt_cache_config config;
     std::vector<std::unique_ptr<Slab>> slabs;
     std::vector<wdt_stream> streams; // by slot
     std::vector<char *> memory;      // of each
 
     void empty(size_t slot) {
-        if (wdt_stream_init_state(&streams[slot], &model, capacity, half, memory[slot]) != WDT_OK) {
+        if (wdt_stream_init_state(&streams[slot], &model, &config, memory[slot]) != WDT_OK) {
             throw std::invalid_argument("capacity is below 1");
         }
     }
@@ -99,10 +101,9 @@ class Pool {
   public:
     size_t stride; // bytes of a slot
 
-    Pool(const Model &loaded, ptrdiff_t capacity, bool half)
-        : model(loaded.model), capacity(capacity), half(half),
-          stride(wdt_stream_state_bytes(&loaded.model, capacity, half)) {
-        if (capacity < 1 || stride > SIZE_MAX / 2) {
+    Pool(const Model &loaded, const wdt_cache_config &config)
+        : model(loaded.model), config(config), stride(wdt_stream_state_bytes(&loaded.model, &config)) {
+        if (stride > SIZE_MAX / 2) {
             throw std::bad_alloc();
         }
         stride = (stride + LINE - 1) / LINE * LINE;
@@ -192,7 +193,12 @@ class Pool {
 
 void bind_pool(nb::module_ &m) {
     nb::class_<Pool>(m, "Pool")
-        .def(nb::init<const Model &, ptrdiff_t, bool>(), nb::keep_alive<1, 2>())
+        .def("__init__",
+             [](Pool *made, const Model &model, ptrdiff_t capacity, bool half, const std::string &policy,
+                ptrdiff_t landmark_blocks) {
+                 new (made) Pool(model, cache_config(capacity, half, policy, landmark_blocks));
+             },
+             nb::keep_alive<1, 2>())
         .def("grow", &Pool::grow)
         .def("reset", &Pool::reset)
         .def("clear", &Pool::clear)
