@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,8 +14,6 @@ from numpy.typing import NDArray
 
 from tests.reid.postgres import Server
 from wifi_densepose_temporal.reid import Gallery
-
-_numbers = itertools.count()
 
 
 @dataclass(frozen=True)
@@ -68,10 +65,7 @@ def where(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """A place for a gallery: a path, or a URL."""
     if request.param == "sqlite":
         return str(tmp_path / "persons.gallery")
-    server = request.getfixturevalue("server")
-    name = f"test{next(_numbers)}"
-    server.execute(f"CREATE DATABASE {name}")
-    return server.url(name)
+    return str(request.getfixturevalue("server").empty())
 
 
 @pytest.fixture

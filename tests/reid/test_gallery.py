@@ -347,9 +347,7 @@ def test_a_place_without_a_gallery_is_refused(where: str) -> None:
 # ---------------------------------------------------------------------------------------------------------- as a file
 
 
-def test_an_export_carries_everything_into_another_gallery(
-    gallery: Gallery, people: People, tmp_path: Path
-) -> None:
+def test_an_export_carries_everything_into_another_gallery(gallery: Gallery, people: People, tmp_path: Path) -> None:
     rows = people(3, 3, 0.05)
     enrol_all(gallery, rows[:, :2])
     calibrated(gallery, people)

@@ -145,11 +145,13 @@ class Database:
         self.read(check)
 
     def integrity(self) -> None:
-        """Has SQLite look at every page and reference; PostgreSQL checks its pages by itself.
+        """Has SQLite look at every page and reference, on the disk; PostgreSQL checks its pages by itself.
 
         Raises:
             GalleryDamagedError: what it finds.
         """
+
+        self._engine.dispose()  # and with it the pages that its connections hold in memory
 
         def check(connection: sa.Connection) -> None:
             if not self.is_file:
@@ -327,7 +329,7 @@ def _postgresql_fault(name: str, error: object) -> GalleryUnavailableError | Gal
         return _BusyError(f"{name} is locked by another client for too long; nothing was changed: try again")
     if state.startswith(("42P01", "42703", "XX00", "22")):
         return GalleryDamagedError(f"{name} is damaged or no gallery: {reason}; restore it")
-    if state:
+    if state and not state.startswith(("08", "57P")):
         return GalleryUnavailableError(f"{name} cannot be read or written: {reason} ({state}); nothing was changed")
     return GalleryUnavailableError(
         f"{name} is gone: {reason}; a change that was being made is there whole or not at all: look before repeating it"

@@ -41,7 +41,7 @@ from wifi_densepose_temporal.reid.tables import (
 
 MAGIC, VERSION = b"WDTGALRY", 1
 MAX_EXPORT_BYTES = 4 << 30
-MAX_JSON_BYTES = 1 << 30
+MAX_JSON_BYTES = 1 << 28
 _START = struct.Struct("<8sII")
 
 
