@@ -172,3 +172,27 @@ class BlobRecordError(BlobError):
 
 class BlobModelError(BlobError):
     """A valid container whose content is not a model: wrong number of weights, NaN, or records at odds."""
+
+
+class GalleryError(TemporalError):
+    """Base of everything that a gallery of persons refuses."""
+
+
+class UnknownPersonError(GalleryError, LookupError):
+    """A person that the gallery does not hold."""
+
+
+class DuplicatePersonError(GalleryError, ValueError):
+    """A person that the gallery holds already."""
+
+
+class GalleryModelError(GalleryError, ValueError):
+    """Embeddings of another model than the gallery's, or of none that was stated."""
+
+
+class GalleryDamagedError(GalleryError, ValueError):
+    """A gallery, or an export of one, whose content cannot be trusted: cut off, changed, or no gallery at all."""
+
+
+class GalleryUnavailableError(GalleryError, OSError):
+    """A gallery that cannot be read or written now: absent, locked, its disk full or its server gone."""

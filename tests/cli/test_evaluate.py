@@ -110,6 +110,21 @@ def test_an_encoder_is_evaluated_on_persons_first_session_against_second(wdt: Wd
     assert "Gallery: 3 recordings, 3 persons, 3 windows of 100 packets, session A. Probe: 3" in out
 
 
+def test_strangers_among_the_probe_make_it_an_open_set(wdt: Wdt, encoder: Path, home: Path) -> None:
+    manifest = write_persons(home, ["ann", "bo", "cy", "d"])
+    asked = ("--gallery", "session=A,person=ann|bo", "--probe", "session=B", "--window", 10)
+    document = wdt("evaluate", encoder, home, *asked, "--json").document
+    sides = manifest.select("session=A,person=ann|bo"), manifest.select("session=B")
+    expected = evaluate_identity(make_model(), *sides, 10).scores
+    assert (document["eer"], document["tpir_fpir10"]) == (expected.eer, expected.tpir["tpir_fpir10"])
+    assert document["tpir_fpir10"] is not None
+    assert document["intervals"]["tpir_fpir10"] == list(expected.intervals["tpir_fpir10"] or ())
+    assert document["tpir_fpir1"] is None
+    out = " ".join(wdt("evaluate", encoder, home, *asked).out.split())
+    for said in ("eer", "tpir_fpir10", "tpir_fpir1 is unavailable: 1% of 20 windows of persons who are not in the gal"):
+        assert said in out
+
+
 def test_gallery_and_probe_make_it_an_evaluation_of_persons(wdt: Wdt, blob: Path, home: Path) -> None:
     write_persons(home, ["ann", "bo"], sessions=("A", "B", "C"))
     asked = ("--gallery", "session=C", "--probe", "session=A|B", "--window", 50)

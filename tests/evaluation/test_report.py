@@ -21,7 +21,21 @@ from wifi_densepose_temporal.evaluation import (
 
 KEYS = {
     *("task", "window_accuracy", "frame_accuracy", "recording_accuracy", "macro_f1", "rank1", "rank5", "rank10"),
-    *("map", "auc", "split", "seeds", "source", "model_sha256", "trained", "per_class", "confusion", "intervals"),
+    *(
+        "map",
+        "auc",
+        "eer",
+        "tpir_fpir10",
+        "tpir_fpir1",
+        "split",
+        "seeds",
+        "source",
+        "model_sha256",
+        "trained",
+        "per_class",
+        "confusion",
+        "intervals",
+    ),
     *("window", "context_s", "gallery", "probe", "recordings", "cmc", "notes"),
 }
 
@@ -83,10 +97,12 @@ def test_documents_of_both_tasks_have_the_same_keys_with_null_where_there_is_not
         assert (document["split"], document["seeds"], document["trained"]) == ("words", [4, 5], True)
         assert (document["source"], document["model_sha256"]) == ("replay", model.sha256)
     assert {name for name in KEYS if activity[name] is None} == {
-        *("recording_accuracy", "rank1", "rank5", "rank10", "map", "auc", "context_s", "gallery", "probe", "cmc")
+        *("recording_accuracy", "rank1", "rank5", "rank10", "map", "auc", "eer", "tpir_fpir10", "tpir_fpir1"),
+        *("context_s", "gallery", "probe", "cmc"),
     }
     assert {name for name in KEYS if identity[name] is None} == {
-        *("window_accuracy", "frame_accuracy", "recording_accuracy", "macro_f1", "per_class", "confusion", "context_s")
+        *("window_accuracy", "frame_accuracy", "recording_accuracy", "macro_f1", "per_class", "confusion", "context_s"),
+        *("tpir_fpir10", "tpir_fpir1"),
     }
     assert identity["gallery"] == {
         "sessions": ["A"],
@@ -134,7 +150,7 @@ def test_notes_of_persons_state_gallery_and_probe_and_what_rank_10_is_worth(tmp_
         "Gallery: 2 recordings, 2 persons, 4 windows of 50 packets, session A.",
         "Probe: 3 recordings, 3 persons, 6 windows of 50 packets, session B. No recording is in both.",
         "rank10 says nothing: the gallery holds 2 persons",
-        "not in the gallery count for the AUC only, not for rank and mAP: cy",
+        "not in the gallery count for AUC, EER and FPIR only, not for rank and mAP: cy",
         "bootstrap over persons of the probe (3)",
     ):
         assert said in notes

@@ -69,8 +69,8 @@ def evaluate(
     """Evaluate a model on recordings.
 
     Activities: decisions made streaming, counted in windows, packets and recordings. Persons (a model trained for that,
-    or --gallery and --probe): rank-1, 5 and 10, mAP and AUC. Intervals are bootstrapped; what the model saw in
-    training is warned about.
+    or --gallery and --probe): rank-1, 5 and 10, mAP, AUC and EER, and TPIR at an FPIR of 10 and 1 % where the
+    probe has strangers. Intervals are bootstrapped; what the model saw in training is warned about.
     """
     loaded, manifest = load_model(model), open_dataset(data)
     selected = Manifest(manifest.root, manifest.select(split))

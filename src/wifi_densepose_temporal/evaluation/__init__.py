@@ -13,6 +13,16 @@ from wifi_densepose_temporal.evaluation.identity import (
     evaluate_identity,
     score,
 )
+from wifi_densepose_temporal.evaluation.open_set import (
+    FPIRS,
+    Searches,
+    equal_error_rate,
+    joined,
+    rates_at,
+    search,
+    threshold_at,
+    tpir,
+)
 from wifi_densepose_temporal.evaluation.plots import plot_cmc, plot_confusion
 from wifi_densepose_temporal.evaluation.report import (
     activity_document,
@@ -23,6 +33,7 @@ from wifi_densepose_temporal.evaluation.report import (
 )
 
 __all__ = [
+    "FPIRS",
     "NO_DECISION",
     "ActivityResult",
     "ClassScore",
@@ -31,19 +42,26 @@ __all__ = [
     "IdentityResult",
     "ScoredRecording",
     "Scores",
+    "Searches",
     "WindowEmbeddings",
     "Windowing",
     "activity_document",
     "decide",
     "embed_windows",
+    "equal_error_rate",
     "evaluate_activity",
     "evaluate_identity",
     "frames_at_packets",
     "identity_document",
+    "joined",
     "leak_warning",
     "plot_cmc",
     "plot_confusion",
+    "rates_at",
     "score",
+    "search",
     "seen_in_training",
     "split_words",
+    "threshold_at",
+    "tpir",
 ]

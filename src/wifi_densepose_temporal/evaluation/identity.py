@@ -8,8 +8,10 @@ are days apart or seconds is the data's to say, and decides what the figures mea
              of their gallery windows; among equals the right person comes last. All k at once are the CMC
     mAP      mean over probe windows of the average precision of the gallery windows, the nearest first
     AUC      of verification: chance that a pair of one person's windows is nearer than a pair of two persons'
+    EER      of verification, of the same pairs: open_set.py
+    TPIR     at an FPIR, where the probe has persons that the gallery does not hold: open_set.py
 
-Rank and mAP are of probe persons that the gallery holds (closed set); the pairs of the others count for the AUC.
+Rank and mAP are of probe persons that the gallery holds (closed set); the pairs of the others count for AUC and EER.
 """
 
 from __future__ import annotations
@@ -29,13 +31,14 @@ from wifi_densepose_temporal.datasets.recording import in_time
 from wifi_densepose_temporal.errors import ConfigError, FormatError, MemoryLimitError
 from wifi_densepose_temporal.evaluation.bootstrap import Interval, draw_counts, interval, ratio_interval
 from wifi_densepose_temporal.evaluation.decisions import SOURCE
+from wifi_densepose_temporal.evaluation.open_set import equal_error_rate, search, tpirs_of
 from wifi_densepose_temporal.evaluation.scikit import metrics
 from wifi_densepose_temporal.model import TemporalModel
 from wifi_densepose_temporal.timeline import feature_config
 
 DEFAULT_PACKETS = 100
 RANKS = (1, 5, 10)
-MAX_PAIRS = 1 << 26  # probe times gallery windows: half a gigabyte of similarities
+MAX_PAIRS = 1 << 26  # probe times gallery windows: half a gigabyte of similarities, and some 3 for their ROC
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,6 +77,12 @@ class Scores:
     map: float
     auc: float | None
     """None where every pair is of one person, or every pair of two."""
+    eer: float | None
+    """None as the AUC."""
+    tpir: Mapping[str, float | None]
+    """By the names of `FPIRS`; None where the FPIR is less than one of `non_mated`."""
+    non_mated: int
+    """Probe windows of persons that the gallery does not hold."""
     intervals: Mapping[str, Interval | None]
     """95 % by bootstrap over the persons of the probe; None with fewer than two."""
     probe_windows: int
@@ -243,7 +252,7 @@ def cut(capture: Capture, which: slice | NDArray[np.bool_]) -> Capture:
 def score(
     similarity: NDArray[np.float64], gallery_person: NDArray[np.str_], probe_person: NDArray[np.str_], seed: int = 0
 ) -> Scores:
-    """CMC, mAP and AUC of a matrix of similarities, `[probe windows, gallery windows]`, larger is nearer.
+    """CMC, mAP, AUC, EER and TPIR of a matrix of similarities, `[probe windows, gallery windows]`, larger is nearer.
 
     Args:
         similarity: of each probe window to each gallery window.
@@ -278,18 +287,35 @@ def score(
         auc = float(wins.sum() / (positives.sum() * negatives.sum()))
         pairs = (drawn @ positives) * (drawn @ negatives)
         aucs = ((drawn @ wins) * drawn).sum(axis=1) / pairs
+    same = probe_person[:, np.newaxis] == gallery_person
+    eer, eers = equal_error_rate(similarity, same, probe_number, drawn)
+    searches = search(person_scores(similarity, gallery_number), persons, asked, probe_number)
+    tpirs, tpir_intervals = tpirs_of(searches, drawn)
     return Scores(
         cmc=np.cumsum(np.bincount(ranks, minlength=len(persons) + 1)[1:]) / len(ranks),
         map=float(precisions.mean()),
         auc=auc if np.isfinite(auc) else None,
+        eer=eer,
+        tpir=tpirs,
+        non_mated=searches.non_mated,
         intervals={
             **{f"rank{k}": mean_interval(ranks <= k) for k in RANKS},
             "map": mean_interval(precisions),
             "auc": interval(aucs, len(asked)),
+            "eer": interval(eers, len(asked)),
+            **tpir_intervals,
         },
         probe_windows=len(ranks),
         strangers=tuple(str(name) for name in asked if name not in persons),
     )
+
+
+def person_scores(similarity: NDArray[np.float64], gallery_number: NDArray[np.intp]) -> NDArray[np.float64]:
+    """Similarity of each probe window to the nearest window of the gallery's persons 0, 1, ..., `[P, persons]`."""
+    nearest = np.full((len(similarity), int(gallery_number.max()) + 1), -np.inf)
+    for person in range(nearest.shape[1]):
+        nearest[:, person] = similarity[:, gallery_number == person].max(axis=1)
+    return nearest
 
 
 def person_ranks(
@@ -297,11 +323,9 @@ def person_ranks(
 ) -> NDArray[np.intp]:
     """The rank, from 1, of each probe window's own person, `[P]`, among the persons 0, 1, ... of the gallery.
 
-    A person is as near as their nearest window; others who are exactly as near come first.
+    Others who are exactly as near come first.
     """
-    nearest = np.full((len(similarity), int(gallery_number.max()) + 1), -np.inf)
-    for person in range(nearest.shape[1]):
-        nearest[:, person] = similarity[:, gallery_number == person].max(axis=1)
+    nearest = person_scores(similarity, gallery_number)
     own = nearest[np.arange(len(similarity)), own_number]
     ranks: NDArray[np.intp] = (nearest >= own[:, np.newaxis]).sum(axis=1)  # the own person is one of them
     return ranks

@@ -13,7 +13,8 @@ from typing import Any
 from wifi_densepose_temporal.datasets import Recording
 from wifi_densepose_temporal.evaluation.activity import ActivityResult, ScoredRecording
 from wifi_densepose_temporal.evaluation.decisions import NO_DECISION, SOURCE
-from wifi_densepose_temporal.evaluation.identity import RANKS, Gallery, IdentityResult
+from wifi_densepose_temporal.evaluation.identity import RANKS, Gallery, IdentityResult, Scores
+from wifi_densepose_temporal.evaluation.open_set import FPIRS
 from wifi_densepose_temporal.model import TemporalModel
 from wifi_densepose_temporal.timeline import training_note
 
@@ -29,6 +30,8 @@ METRICS = (
     *(f"rank{k}" for k in RANKS),
     "map",
     "auc",
+    "eer",
+    *FPIRS,
 )
 _REST = ("per_class", "confusion", "intervals", "window", "context_s", "gallery", "probe", "cmc")
 
@@ -142,6 +145,8 @@ def identity_document(model: TemporalModel, result: IdentityResult, split: str) 
         **{f"rank{k}": result.scores.rank(k) for k in RANKS},
         "map": result.scores.map,
         "auc": result.scores.auc,
+        "eer": result.scores.eer,
+        **result.scores.tpir,
         "cmc": result.scores.cmc,
         "intervals": result.scores.intervals,
         "window": {"packets": result.packets, "hop": result.packets},
@@ -246,9 +251,10 @@ def identity_notes(model: TemporalModel, result: IdentityResult) -> list[str]:
     said += [f"rank{k} says nothing: the gallery holds {counted(persons, 'person')}." for k in RANKS if k >= persons]
     if scores.strangers:
         said.append(
-            f"Persons of the probe that are not in the gallery count for the AUC only, not for rank and mAP: "
+            f"Persons of the probe that are not in the gallery count for AUC, EER and FPIR only, not for rank and mAP: "
             f"{few(scores.strangers)}."
         )
+    said += open_set_notes(scores)
     for name, side in (("gallery", result.gallery), ("probe", result.probe)):
         if side.unavailable:
             said.append(
@@ -259,6 +265,25 @@ def identity_notes(model: TemporalModel, result: IdentityResult) -> list[str]:
         _intervals_note("persons of the probe", len(set(result.probe.person.tolist()))),
         *_model_notes(model),
     ]
+
+
+def open_set_notes(scores: Scores) -> list[str]:
+    """What TPIR means here, and why there is none."""
+    if not scores.strangers:
+        return ["TPIR is unavailable: every person of the probe is in the gallery."]
+    said = [
+        f"{name} is unavailable: {fpir:.0%} of {counted(scores.non_mated, 'window')} of persons who are not in the "
+        "gallery is less than one."
+        for name, fpir in FPIRS.items()
+        if scores.tpir[name] is None
+    ]
+    if len(said) < len(FPIRS):
+        said.append(
+            "TPIR: windows of persons in the gallery that find their person first and above the threshold that the "
+            f"stated share of the {counted(scores.non_mated, 'window')} of others passes; the threshold is of these "
+            "windows themselves, and one that was chosen beforehand gives another FPIR."
+        )
+    return said
 
 
 def gallery_words(result: IdentityResult) -> str:
