@@ -21,8 +21,11 @@ from wifi_densepose_temporal.cli.bench_speedup import bench_speedup
 from wifi_densepose_temporal.cli.capture_info import capture_info
 from wifi_densepose_temporal.cli.demo import demo
 from wifi_densepose_temporal.cli.embed import embed
+from wifi_densepose_temporal.cli.enroll import enroll
 from wifi_densepose_temporal.cli.evaluate import evaluate
+from wifi_densepose_temporal.cli.gallery import app as gallery
 from wifi_densepose_temporal.cli.gate import gate
+from wifi_densepose_temporal.cli.identify import identify
 from wifi_densepose_temporal.cli.info import info
 from wifi_densepose_temporal.cli.init_random_blob import init_random_blob
 from wifi_densepose_temporal.cli.inspect_blob import inspect
@@ -30,7 +33,9 @@ from wifi_densepose_temporal.cli.manifest import manifest
 from wifi_densepose_temporal.cli.node import app as node
 from wifi_densepose_temporal.cli.output import note
 from wifi_densepose_temporal.cli.plot_capture import plot_capture
+from wifi_densepose_temporal.cli.pool import app as pool
 from wifi_densepose_temporal.cli.run import run
+from wifi_densepose_temporal.cli.soak import soak_command
 from wifi_densepose_temporal.cli.train import pretrain, train
 from wifi_densepose_temporal.errors import TemporalError
 
@@ -50,8 +55,13 @@ app.command()(gate)
 app.command()(adapt)
 app.command()(evaluate)
 app.command()(embed)
+app.command()(enroll)
+app.command()(identify)
 app.command()(manifest)
+app.command("soak")(soak_command)
 app.command()(info)
+app.add_typer(gallery, name="gallery")
+app.add_typer(pool, name="pool")
 app.add_typer(node, name="node")
 
 

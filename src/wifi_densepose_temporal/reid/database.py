@@ -150,7 +150,6 @@ class Database:
         Raises:
             GalleryDamagedError: what it finds.
         """
-
         self._engine.dispose()  # and with it the pages that its connections hold in memory
 
         def check(connection: sa.Connection) -> None:
