@@ -1,7 +1,7 @@
 """Full caches as docs/semantics.md defines them, in plain NumPy and float64: sets of held positions, and no trick.
 
-Candidates are those of reference.py, intersected with what is held. A heavy-hitter reference may be told which token left,
-where two are equal within rounding.
+Candidates are those of reference.py, intersected with what is held. Who steps a heavy-hitter sequence takes the token
+that leaves out of `held`: where two are equal within rounding, either may.
 """
 
 from __future__ import annotations
