@@ -102,7 +102,7 @@ def test_beyond_what_is_searched_exactly_the_answers_stay(
     exact = gallery.identify(rows[:, 3])
     monkeypatch.setattr("wifi_densepose_temporal.reid.vectors.EXACT_VECTORS", 50)
     gallery.identify(rows[0, 3])
-    gallery._vectors._candidates._thread.join()
+    assert gallery.wait_for_index() is not None
     for other in (gallery.identify(rows[:, 3]), [gallery.identify(row)[0] for row in rows[:, 3]]):
         assert [(one.person, one.nearest) for one in other] == [(one.person, one.nearest) for one in exact]
         np.testing.assert_allclose([one.similarity for one in other], [one.similarity for one in exact], atol=1e-6)

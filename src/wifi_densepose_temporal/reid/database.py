@@ -150,7 +150,6 @@ class Database:
         Raises:
             GalleryDamagedError: what it finds.
         """
-
         self._engine.dispose()  # and with it the pages that its connections hold in memory
 
         def check(connection: sa.Connection) -> None:
@@ -184,6 +183,8 @@ class Database:
                 fault = self._fault(error)
                 if pause is None or not isinstance(fault, _BusyError):
                     raise fault from None
+            except UnicodeDecodeError:  # of the driver, which cannot even read SQLite's message about a broken schema
+                raise GalleryDamagedError(f"{self.name} is damaged or no gallery; restore it from an export") from None
             except sa.exc.TimeoutError:
                 raise GalleryUnavailableError(f"{self.name}: too many calls at once; close some") from None
             time.sleep(pause * (0.5 + secrets.randbelow(1000) / 1000))

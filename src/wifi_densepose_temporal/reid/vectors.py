@@ -34,6 +34,9 @@ EXACT_VECTORS = 50_000
 #: searching, and candidates that are compared exactly. benchmarks/gallery.py measures what they give.
 CONNECTIVITY, EXPANSION_ADD, EXPANSION_SEARCH, CANDIDATES = 32, 128, 2048, 128
 
+#: Numbers of the nearest two persons, and their similarities, `[2]` each; see `Vectors.two_nearest`.
+Nearest = tuple[NDArray[np.intp], Floats]
+
 _BLOCK = 1 << 24  # similarities held at once
 _ROWS = 8192  # rows fetched at once
 
@@ -147,7 +150,7 @@ class Vectors:
         found = [self._two_of(probe, ids) for probe, ids in zip(probes, candidates.search(probes), strict=True)]
         return np.array([f[0] for f in found], np.intp), np.array([f[1] for f in found], np.float32)
 
-    def _two_of(self, probe: Floats, ids: NDArray[np.int64]) -> tuple[NDArray[np.intp], Floats]:
+    def _two_of(self, probe: Floats, ids: NDArray[np.int64]) -> Nearest:
         """The nearest two persons by comparing the vectors of these ids, or all where they are of one person."""
         at = self._by_id[np.searchsorted(self._ids, ids, sorter=self._by_id)]
         owner = self._owner[at]
@@ -159,6 +162,12 @@ class Vectors:
         np.maximum.at(best, inverse, self.rows[at] @ probe)
         number, similarity = two_largest(np.clip(best, -1, 1)[None])
         return np.where(number[0] < 0, -1, persons[number[0]]), similarity[0]
+
+    def wait_for_candidates(self) -> bool:
+        """Begins the approximate index and returns when it is built; False where every vector is compared."""
+        if self._ready_candidates() is None and self._candidates is not None:
+            self._candidates.wait()
+        return self._candidates is not None
 
     def _ready_candidates(self) -> Candidates | None:
         """The approximate index, as of now; None while all vectors are compared or it is still being built."""
@@ -251,6 +260,10 @@ class Candidates:
     def stop(self) -> None:
         """Ends the building, if it is going on."""
         self._stopped = True
+        self.wait()
+
+    def wait(self) -> None:
+        """Returns when nothing is being built."""
         if self._thread is not None:
             self._thread.join()
 
