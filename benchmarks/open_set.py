@@ -319,9 +319,10 @@ def measure(data: Path, runs: Path) -> Result:
 def section(result: Result) -> list[str]:
     """Of docs/results.md."""
     seeds, mated = ", ".join(map(str, result["seeds"])), result["searches"]["mated"]
+    took = f"{result['seconds']:.0f} seconds{'' if result['trained_anew'] else ' with the trained models at hand'}"
     return [
         "## Open set: strangers among the probes",
-        f"`{result['command']}`, {result['seconds'] / 60:.0f} minutes, trainings too; seeds {seeds}. People never "
+        f"`{result['command']}`, {took}; seeds {seeds}. People never "
         f"trained on: the {len(result['folds'])} folds of {result['config']}, of 18 consecutive people each. Nine are "
         "enrolled from A, first the odd ones and then the even ones, and all 18 are probed from B, each time, in "
         f"windows of {DEFAULT_PACKETS} packets: for each model {mated} searches for somebody who is enrolled and as "
@@ -425,7 +426,7 @@ def main() -> None:
     logger.setLevel(logging.INFO)
     facts = {"benchmark": "open_set", "command": "python benchmarks/open_set.py --data FOLDER", "source": "replay"}
     facts |= {"machine": machine(), "software": software(), "load": os.getloadavg()[0]}
-    start = time.perf_counter()
+    facts["trained_anew"], start = not (given.runs / CONFIG).exists(), time.perf_counter()
     result = facts | measure(given.data, given.runs)
     result["seconds"] = round(time.perf_counter() - start, 1)
     RESULT.write_text(json.dumps(result, indent=1) + "\n")
