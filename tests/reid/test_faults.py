@@ -143,8 +143,11 @@ def test_files_that_are_no_gallery_are_refused(tmp_path: Path) -> None:
     with sqlite3.connect(path) as connection:
         connection.execute("CREATE TABLE notes (text)")
     connection.close()
-    with pytest.raises(GalleryDamagedError, match="other tables"):
-        Gallery.open(path, MODEL)
+    before = path.read_bytes()
+    for create in (False, True):
+        with pytest.raises(GalleryDamagedError, match="other tables"):
+            Gallery.open(path, MODEL, create=create)
+    assert len(path.read_bytes()) == len(before)  # nothing of ours is in it
     with pytest.raises(GalleryUnavailableError, match="no regular file"):
         Gallery.open(tmp_path, MODEL, create=True)
     with pytest.raises(GalleryUnavailableError):

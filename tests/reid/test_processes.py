@@ -18,7 +18,7 @@ from tests.reid.test_forgotten import files_of, found_in, slices
 from wifi_densepose_temporal.reid import Gallery
 
 SPAWN = multiprocessing.get_context("spawn")  # a process opens a gallery of its own
-EACH = 12
+EACH = 8
 
 
 def vectors_of(name: str) -> np.ndarray:

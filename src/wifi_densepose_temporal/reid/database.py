@@ -119,7 +119,8 @@ class Database:
         def make(connection: sa.Connection) -> None:
             if not self.is_file:
                 connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_OWN_LOCK)))
-            if not sa.inspect(connection).has_table(meta.name):
+            there = sa.inspect(connection).get_table_names()
+            if meta.name not in there and not (self.is_file and there):  # nothing into a stranger's file
                 metadata.create_all(connection)
                 fill(connection)
 

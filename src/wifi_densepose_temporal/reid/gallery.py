@@ -28,6 +28,7 @@ from wifi_densepose_temporal.errors import (
     ConfigError,
     GalleryDamagedError,
     GalleryModelError,
+    GalleryUnavailableError,
     ShapeError,
 )
 from wifi_densepose_temporal.model import Source
@@ -107,7 +108,7 @@ class Gallery:
                     f"{model.sha256[:12]}: they cannot be compared; open it with its model, or make another gallery"
                 )
             if gallery._now().unscrubbed:
-                gallery.scrub()
+                gallery._tidy()
             return gallery
         except BaseException:
             database.close()
@@ -362,8 +363,16 @@ class Gallery:
 
         with self._lock:
             count = self._database.write(work)
-            self._now()  # and out of this process's memory
-        return Forgotten(count, self.scrub().scrubbed)
+        return Forgotten(count, self._tidy())
+
+    def _tidy(self) -> bool:
+        """Scrubs, and lets go of the vectors in memory; False where that cannot be now. The deletion stands already."""
+        try:
+            self._now()
+            return self.scrub().scrubbed
+        except GalleryUnavailableError as error:
+            logger.warning("%s: deleted bytes are still in its files: %s; scrub again", self.name, error)
+            return False
 
     def scrub(self) -> Forgotten:
         """Rewrites the database's files without the bytes of persons who were forgotten; may be repeated."""

@@ -63,7 +63,9 @@ class Vectors:
         self.starts: NDArray[np.intp] = np.empty(0, np.intp)
         self._ids: NDArray[np.int64] = np.empty(0, np.int64)
         self._owner: NDArray[np.intp] = np.empty(0, np.intp)
+        self._by_id: NDArray[np.intp] = np.empty(0, np.intp)
         self._candidates: Candidates | None = None
+        self._followed = -1  # revision that the approximate index is the state of
 
     def follow(self, connection: sa.Connection, meta: Meta) -> None:
         """Takes in what has changed in the database since the last call.
@@ -175,12 +177,14 @@ class Vectors:
             self.drop_candidates()
             return None
         if self._candidates is None:
-            self._candidates = Candidates(self.rows.shape[1])
+            self._candidates, self._followed = Candidates(self.rows.shape[1]), -1
             self._candidates.build(self._ids, self.rows)
         if self._candidates.building:
             return None
-        self._by_id = np.argsort(self._ids)
-        self._candidates.follow(self._ids, self.rows)
+        if self._followed != self.revision:
+            self._by_id = np.argsort(self._ids)
+            self._candidates.follow(self._ids, self.rows)
+            self._followed = self.revision
         return self._candidates
 
     def drop_candidates(self) -> None:
