@@ -220,6 +220,14 @@ def _require_file(path: Path, create: bool) -> None:
 
 
 def _set_up_sqlite(connection: sqlite3.Connection, _record: object) -> None:
+    try:
+        _set_pragmas(connection)
+    except BaseException:
+        connection.close()  # SQLAlchemy would leave it open
+        raise
+
+
+def _set_pragmas(connection: sqlite3.Connection) -> None:
     connection.isolation_level = None  # transactions begin where we say
     connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MAX_VALUE_BYTES)
     for pragma in (
