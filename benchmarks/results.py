@@ -5,8 +5,8 @@
 
 --data is a folder with the data sets in it, each under the name that its configuration gives. Runs are kept in --runs;
 one that is whole there is evaluated again and not trained again. Baselines come from benchmarks/baselines.py, negative
-controls and what leaking splits would have said from benchmarks/controls.py, and the curve of `wdt adapt` from
-benchmarks/adapting.py, which take the same runs.
+controls and what leaking splits would have said from benchmarks/controls.py, the curve of `wdt adapt` from
+benchmarks/adapting.py, and strangers among the probes from benchmarks/open_set.py, which take the same runs.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import adapting
+import open_set
 from baseline_row import percent
 from measure import Result, machine, markdown
 
@@ -111,6 +112,7 @@ def page(results: Result, baselines: Result, controls: Result) -> str:
         run = results["configurations"].get(name)
         if run is not None:
             parts += task(name, run, baselines, controls)
+    parts += open_set.section(json.loads(open_set.RESULT.read_text()))
     parts += adapting.section(json.loads(adapting.RESULT.read_text()), baselines)
     parts += speed(json.loads((RESULTS / "training_speed.json").read_text()))
     parts += negative_controls(results, controls)

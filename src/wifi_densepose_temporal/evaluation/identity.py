@@ -38,7 +38,7 @@ from wifi_densepose_temporal.timeline import feature_config
 
 DEFAULT_PACKETS = 100
 RANKS = (1, 5, 10)
-MAX_PAIRS = 1 << 26  # probe times gallery windows: half a gigabyte of similarities, and some 3 for their ROC
+MAX_PAIRS = 1 << 25  # probe times gallery windows: a quarter of a gigabyte of similarities, and 3 for their ROC
 
 
 @dataclass(frozen=True, eq=False)

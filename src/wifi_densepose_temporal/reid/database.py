@@ -119,7 +119,8 @@ class Database:
         def make(connection: sa.Connection) -> None:
             if not self.is_file:
                 connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_OWN_LOCK)))
-            if not sa.inspect(connection).has_table(meta.name):
+            there = sa.inspect(connection).get_table_names()
+            if meta.name not in there and not (self.is_file and there):  # nothing into a stranger's file
                 metadata.create_all(connection)
                 fill(connection)
 
@@ -183,6 +184,8 @@ class Database:
                 fault = self._fault(error)
                 if pause is None or not isinstance(fault, _BusyError):
                     raise fault from None
+            except UnicodeDecodeError:  # of the driver, which cannot even read SQLite's message about a broken schema
+                raise GalleryDamagedError(f"{self.name} is damaged or no gallery; restore it from an export") from None
             except sa.exc.TimeoutError:
                 raise GalleryUnavailableError(f"{self.name}: too many calls at once; close some") from None
             time.sleep(pause * (0.5 + secrets.randbelow(1000) / 1000))
@@ -217,6 +220,14 @@ def _require_file(path: Path, create: bool) -> None:
 
 
 def _set_up_sqlite(connection: sqlite3.Connection, _record: object) -> None:
+    try:
+        _set_pragmas(connection)
+    except BaseException:
+        connection.close()  # SQLAlchemy would leave it open
+        raise
+
+
+def _set_pragmas(connection: sqlite3.Connection) -> None:
     connection.isolation_level = None  # transactions begin where we say
     connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MAX_VALUE_BYTES)
     for pragma in (

@@ -14,6 +14,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
+import time
 from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, Literal
@@ -27,10 +28,12 @@ from wifi_densepose_temporal.errors import (
     ConfigError,
     GalleryDamagedError,
     GalleryModelError,
+    GalleryUnavailableError,
     ShapeError,
 )
 from wifi_densepose_temporal.model import Source
 from wifi_densepose_temporal.reid import changes, tables
+from wifi_densepose_temporal.reid.answers import identified, judged, unavailable
 from wifi_densepose_temporal.reid.calibration import LEAST_PERSONS, threshold_at
 from wifi_densepose_temporal.reid.changes import EmbeddingModel
 from wifi_densepose_temporal.reid.database import Database
@@ -47,9 +50,6 @@ from wifi_densepose_temporal.reid.transfer import read_export, write_export
 from wifi_densepose_temporal.reid.vectors import Vectors, two_largest
 
 logger = logging.getLogger(__name__)
-
-#: How much nearer to the person than to anybody else an update has to be, in cosine.
-UPDATE_MARGIN = 0.05
 
 
 class Gallery:
@@ -73,6 +73,7 @@ class Gallery:
         self._stated = stated
         self._vectors = Vectors(meta.embedding_dim)
         self._lock = threading.RLock()
+        self._warned = False
 
     @classmethod
     def open(
@@ -107,7 +108,7 @@ class Gallery:
                     f"{model.sha256[:12]}: they cannot be compared; open it with its model, or make another gallery"
                 )
             if gallery._now().unscrubbed:
-                gallery.scrub()
+                gallery._tidy()
             return gallery
         except BaseException:
             database.close()
@@ -199,7 +200,7 @@ class Gallery:
             meta = self._meta(connection, lock=True)
             key = changes.require_key(connection, name)
             self._vectors.follow(connection, meta)
-            result = self._judge(meta, key, row)
+            result = judged(meta, self._vectors, key, row)
             if result.accepted:
                 changes.update(connection, meta, key, row, source, recording)
             else:
@@ -208,26 +209,6 @@ class Gallery:
 
         with self._lock:
             return self._database.write(work)
-
-    def _judge(self, meta: Meta, key: str, row: Floats) -> Update:
-        """Whether an embedding `[1, E]` may update the person."""
-        vectors = self._vectors
-        number = vectors.keys.index(key)
-        scores = vectors.scores(row)[0]
-        others = np.delete(scores, number)
-        other = float(others.max()) if len(others) else None
-        own = float((vectors.rows[vectors.anchors(number)] @ row[0]).max())
-        if meta.calibration is None:
-            reason = "the gallery is not calibrated, so that nothing says how near is near enough"
-        elif own < meta.calibration.threshold:
-            reason = (
-                f"similarity {own:.3f} to the enrolled vectors is below the threshold {meta.calibration.threshold:.3f}"
-            )
-        elif other is not None and own - other < UPDATE_MARGIN:
-            reason = f"somebody else is as near: {other:.3f} against {own:.3f}, expected {UPDATE_MARGIN} between them"
-        else:
-            reason = ""
-        return Update(not reason, reason, own, other)
 
     # ----------------------------------------------------------------------------------------------------- identifying
 
@@ -246,11 +227,11 @@ class Gallery:
         with self._lock:
             meta = self._now()
             usable = probes.any(axis=1) & bool(self._vectors.keys)
-            answers = [self._unavailable(meta, source)] * len(probes)
+            answers = [unavailable(meta, source)] * len(probes)
             if usable.any():
                 pairs = zip(*self._vectors.two_nearest(probes[usable]), strict=True)
-                for at, (numbers, similarities) in zip(np.flatnonzero(usable), pairs, strict=True):
-                    answers[at] = self._answer(meta, source, numbers, similarities)
+                for at, pair in zip(np.flatnonzero(usable), pairs, strict=True):
+                    answers[at] = identified(meta, source, self._vectors, pair)
             return answers
 
     def identify_pooled(self, embeddings: ArrayLike, *, source: Source = "unstated") -> Identification:
@@ -272,34 +253,22 @@ class Gallery:
         with self._lock:
             meta = self._now()
             if not len(probes) or not self._vectors.keys:
-                return self._unavailable(meta, source)
+                return unavailable(meta, source)
             mean = self._vectors.scores(probes).mean(axis=0, keepdims=True)
             numbers, similarities = two_largest(mean)
-            return self._answer(meta, source, numbers[0], similarities[0])
+            return identified(meta, source, self._vectors, (numbers[0], similarities[0]))
 
-    def _answer(self, meta: Meta, source: Source, numbers: Any, similarities: Any) -> Identification:
-        nearest = self._vectors.names[numbers[0]]
-        second = self._vectors.names[numbers[1]] if numbers[1] >= 0 else None
-        threshold = None if meta.calibration is None else meta.calibration.threshold
-        known = threshold is not None and similarities[0] >= threshold
-        return Identification(
-            person=nearest if known else None,
-            decision="uncalibrated" if threshold is None else "known" if known else "unknown",
-            nearest=nearest,
-            similarity=float(similarities[0]),
-            runner_up=second,
-            runner_up_similarity=None if second is None else float(similarities[1]),
-            threshold=threshold,
-            source=source,
-            model_sha256=self.model_sha256,
-            trained=self.trained,
-        )
+    def wait_for_index(self) -> float | None:
+        """Returns when the approximate index is built, which `identify` otherwise begins beside it.
 
-    def _unavailable(self, meta: Meta, source: Source) -> Identification:
-        threshold = None if meta.calibration is None else meta.calibration.threshold
-        return Identification(
-            None, "unavailable", None, None, None, None, threshold, source, self.model_sha256, self.trained
-        )
+        Returns:
+            Seconds waited; None where the gallery is so small that every vector is compared.
+        """
+        with self._lock:
+            self._now()
+            start = time.perf_counter()
+            indexed = self._vectors.wait_for_candidates()
+            return time.perf_counter() - start if indexed else None
 
     # ----------------------------------------------------------------------------------------------------- calibrating
 
@@ -394,8 +363,16 @@ class Gallery:
 
         with self._lock:
             count = self._database.write(work)
-            self._now()  # and out of this process's memory
-        return Forgotten(count, self.scrub().scrubbed)
+        return Forgotten(count, self._tidy())
+
+    def _tidy(self) -> bool:
+        """Scrubs, and lets go of the vectors in memory; False where that cannot be now. The deletion stands already."""
+        try:
+            self._now()
+            return self.scrub().scrubbed
+        except GalleryUnavailableError as error:
+            logger.warning("%s: deleted bytes are still in its files: %s; scrub again", self.name, error)
+            return False
 
     def scrub(self) -> Forgotten:
         """Rewrites the database's files without the bytes of persons who were forgotten; may be repeated."""
@@ -530,7 +507,17 @@ class Gallery:
             return meta
 
         with self._lock:
-            return self._database.read(work)
+            meta = self._database.read(work)
+            enrolled = len(self._vectors.keys)
+            if meta.calibration and enrolled > meta.calibration.gallery_persons and not self._warned:
+                self._warned = True
+                logger.warning(
+                    "%s: %d persons, calibrated with %d: more strangers pass than was asked for; calibrate again",
+                    self.name,
+                    enrolled,
+                    meta.calibration.gallery_persons,
+                )
+            return meta
 
     def _probes(self, embeddings: object) -> Floats:
         self._require_model()

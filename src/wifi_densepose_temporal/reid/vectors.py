@@ -31,8 +31,12 @@ logger = logging.getLogger(__name__)
 EXACT_VECTORS = 50_000
 
 #: Of the approximate index (Malkov and Yashunin, 2018): neighbours a node, candidates looked at on building and on
-#: searching, and candidates that are compared exactly. benchmarks/gallery.py measures what they give.
-CONNECTIVITY, EXPANSION_ADD, EXPANSION_SEARCH, CANDIDATES = 32, 128, 2048, 128
+#: searching, and candidates that are compared exactly. benchmarks/gallery.py measures what they give: so many are for
+#: vectors without any clusters; at 100,000 of 128 numbers, comparing all is still as fast.
+CONNECTIVITY, EXPANSION_ADD, EXPANSION_SEARCH, CANDIDATES = 32, 128, 1024, 128
+
+#: Numbers of the nearest two persons, and their similarities, `[2]` each; see `Vectors.two_nearest`.
+Nearest = tuple[NDArray[np.intp], Floats]
 
 _BLOCK = 1 << 24  # similarities held at once
 _ROWS = 8192  # rows fetched at once
@@ -60,7 +64,9 @@ class Vectors:
         self.starts: NDArray[np.intp] = np.empty(0, np.intp)
         self._ids: NDArray[np.int64] = np.empty(0, np.int64)
         self._owner: NDArray[np.intp] = np.empty(0, np.intp)
+        self._by_id: NDArray[np.intp] = np.empty(0, np.intp)
         self._candidates: Candidates | None = None
+        self._followed = -1  # revision that the approximate index is the state of
 
     def follow(self, connection: sa.Connection, meta: Meta) -> None:
         """Takes in what has changed in the database since the last call.
@@ -147,7 +153,7 @@ class Vectors:
         found = [self._two_of(probe, ids) for probe, ids in zip(probes, candidates.search(probes), strict=True)]
         return np.array([f[0] for f in found], np.intp), np.array([f[1] for f in found], np.float32)
 
-    def _two_of(self, probe: Floats, ids: NDArray[np.int64]) -> tuple[NDArray[np.intp], Floats]:
+    def _two_of(self, probe: Floats, ids: NDArray[np.int64]) -> Nearest:
         """The nearest two persons by comparing the vectors of these ids, or all where they are of one person."""
         at = self._by_id[np.searchsorted(self._ids, ids, sorter=self._by_id)]
         owner = self._owner[at]
@@ -160,18 +166,26 @@ class Vectors:
         number, similarity = two_largest(np.clip(best, -1, 1)[None])
         return np.where(number[0] < 0, -1, persons[number[0]]), similarity[0]
 
+    def wait_for_candidates(self) -> bool:
+        """Begins the approximate index and returns when it is built; False where every vector is compared."""
+        if self._ready_candidates() is None and self._candidates is not None:
+            self._candidates.wait()
+        return self._candidates is not None
+
     def _ready_candidates(self) -> Candidates | None:
         """The approximate index, as of now; None while all vectors are compared or it is still being built."""
         if len(self.rows) <= EXACT_VECTORS:
             self.drop_candidates()
             return None
         if self._candidates is None:
-            self._candidates = Candidates(self.rows.shape[1])
+            self._candidates, self._followed = Candidates(self.rows.shape[1]), -1
             self._candidates.build(self._ids, self.rows)
         if self._candidates.building:
             return None
-        self._by_id = np.argsort(self._ids)
-        self._candidates.follow(self._ids, self.rows)
+        if self._followed != self.revision:
+            self._by_id = np.argsort(self._ids)
+            self._candidates.follow(self._ids, self.rows)
+            self._followed = self.revision
         return self._candidates
 
     def drop_candidates(self) -> None:
@@ -251,6 +265,10 @@ class Candidates:
     def stop(self) -> None:
         """Ends the building, if it is going on."""
         self._stopped = True
+        self.wait()
+
+    def wait(self) -> None:
+        """Returns when nothing is being built."""
         if self._thread is not None:
             self._thread.join()
 
