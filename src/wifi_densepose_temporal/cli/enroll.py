@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 import typer
 
 from wifi_densepose_temporal.cli.evaluate import watched
@@ -12,14 +13,16 @@ from wifi_densepose_temporal.cli.output import JsonOption, RateOption, note, pri
 from wifi_densepose_temporal.cli.persons import (
     DEFAULT_GALLERY,
     DEFAULT_REID_MODEL,
+    Embedded,
     GalleryOption,
     ReidModelOption,
     WindowOption,
     embed_recording,
 )
 from wifi_densepose_temporal.csi.clock import DEFAULT_RATE_HZ
-from wifi_densepose_temporal.errors import DuplicatePersonError
+from wifi_densepose_temporal.errors import ConfigError, DuplicatePersonError
 from wifi_densepose_temporal.evaluation.identity import DEFAULT_PACKETS
+from wifi_densepose_temporal.model import Source
 from wifi_densepose_temporal.models import load_model
 from wifi_densepose_temporal.timeline import training_note
 
@@ -52,12 +55,18 @@ def enroll(
             for path in captures:
                 made.append(embed_recording(loaded, path, window, rate))
                 advance()
-        total = opened.enrol_recordings(person, made, if_exists="add" if add else "refuse")
+        total = opened.enrol(
+            person,
+            np.concatenate([one.embedding for one in made]),
+            source=_source(made),
+            recording=[one.sha256 for one in made for _ in one.embedding],
+            if_exists="add" if add else "refuse",
+        )
     windows = sum(len(one.embedding) for one in made)
     note(training_note(loaded))
     if as_json:
         document = {
-            "source": " and ".join(sorted({one.source for one in made})),
+            "source": made[0].source,
             "model_sha256": loaded.sha256,
             "trained": loaded.trained,
             "person": person,
@@ -68,3 +77,10 @@ def enroll(
         print_json(document)
         return
     print_line(f"{person}: {windows} embeddings of {len(made)} recordings enrolled, {total} in all")
+
+
+def _source(made: list[Embedded]) -> Source:
+    sources = sorted({one.source for one in made})
+    if len(sources) > 1:
+        raise ConfigError(f"recordings of sources {' and '.join(sources)}; enrol those of one source at a time")
+    return made[0].source

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import secrets
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any, Protocol
 
@@ -41,9 +42,15 @@ class EmbeddingModel(Protocol):
 
 
 def enrol(
-    connection: sa.Connection, meta: Meta, name: str, rows: Floats, source: str, recording: str | None, add: bool
+    connection: sa.Connection,
+    meta: Meta,
+    name: str,
+    rows: Floats,
+    source: str,
+    recordings: Sequence[str | None],
+    add: bool,
 ) -> int:
-    """Stores enrolled vectors; how many embeddings the person then has."""
+    """Stores enrolled vectors, each of its recording; how many embeddings the person then has."""
     key = key_of(connection, name)
     if key is not None and not add:
         raise DuplicatePersonError(f"{name!r} is enrolled already; add to them (if_exists='add') or forget them")
@@ -51,14 +58,14 @@ def enrol(
     if there + len(rows) > tables.MAX_PERSON_VECTORS:
         raise ConfigError(f"{there} and {len(rows)} embeddings; a person has at most {tables.MAX_PERSON_VECTORS}")
     key = key or new_person(connection, name)
-    connection.execute(sa.insert(tables.embeddings), tables.new_rows(meta, key, rows, "enrolled", source, recording))
+    connection.execute(sa.insert(tables.embeddings), tables.new_rows(meta, key, rows, "enrolled", source, recordings))
     changed(connection, meta, "enrol", key, embeddings=len(rows), source=source)
     return there + len(rows)
 
 
 def update(connection: sa.Connection, meta: Meta, key: str, row: Floats, source: str, recording: str | None) -> None:
     """Stores an updated vector `[1, E]`."""
-    connection.execute(sa.insert(tables.embeddings), tables.new_rows(meta, key, row, "updated", source, recording))
+    connection.execute(sa.insert(tables.embeddings), tables.new_rows(meta, key, row, "updated", source, [recording]))
     trim_updated(connection, key)
     changed(connection, meta, "update", key, source=source)
 
@@ -114,7 +121,7 @@ def take_in(connection: sa.Connection, meta: Meta, content: Exported) -> int:
     for name, said in content.persons.items():
         key = new_person(connection, name)
         rows = [
-            tables.new_rows(meta, key, vector[None], kind, source, recording, when)[0]
+            tables.new_rows(meta, key, vector[None], kind, source, [recording], when)[0]
             for vector, (kind, source, recording, when) in zip(content.vectors[at : at + len(said)], said, strict=True)
         ]
         connection.execute(sa.insert(tables.embeddings), rows)

@@ -139,7 +139,7 @@ class Gallery:
         embeddings: ArrayLike,
         *,
         source: Source = "unstated",
-        recording: str | None = None,
+        recording: str | Sequence[str | None] | None = None,
         if_exists: Literal["refuse", "add"] = "refuse",
     ) -> int:
         """Takes in a person, or more of their embeddings. These are the anchors, which no update changes.
@@ -148,7 +148,7 @@ class Gallery:
             person: the caller's name for them, 1 to 200 printable characters.
             embeddings: `[n, E]` unit vectors, n from 1 to 10,000.
             source: where they came from.
-            recording: SHA-256 of the recording they are of.
+            recording: SHA-256 of the recording they are of; a list of n, where they are of several.
             if_exists: whether a person who is there is refused, or added to.
 
         Returns:
@@ -160,14 +160,15 @@ class Gallery:
             ShapeError, DtypeError, NonFiniteError, ConfigError: values that cannot be stored.
         """
         self._require_model()
-        name, source, recording = tables.as_name(person), tables.as_source(source), tables.as_recording(recording)
+        name, source = tables.as_name(person), tables.as_source(source)
         if if_exists not in ("refuse", "add"):
             raise ConfigError(f"if_exists is {if_exists!r}; expected refuse or add")
         rows = tables.as_vectors("embeddings", embeddings, self.embedding_dim)
+        recordings = tables.as_recordings(recording, len(rows))
 
         def work(connection: sa.Connection) -> int:
             meta = self._meta(connection, lock=True)
-            return changes.enrol(connection, meta, name, rows, source, recording, if_exists == "add")
+            return changes.enrol(connection, meta, name, rows, source, recordings, if_exists == "add")
 
         return self._database.write(work)
 
@@ -334,7 +335,10 @@ class Gallery:
             self._vectors.follow(connection, meta)
             enrolled = len(self._vectors.keys)
             if enrolled < least:
-                raise ConfigError(f"{enrolled} persons are enrolled; this needs at least {least}")
+                raise ConfigError(
+                    f"{enrolled} enrolled persons; a calibration of this kind needs at least {least}: enrol more, or "
+                    "calibrate with strangers"
+                )
             similarities, count = best(self._vectors)
             threshold = threshold_at(similarities, false_accept_rate)
             made = Calibration(threshold, false_accept_rate, len(similarities), count, enrolled, method, tables.now())

@@ -133,6 +133,20 @@ def as_recording(recording: object) -> str | None:
     return recording  # type: ignore[return-value]
 
 
+def as_recordings(recording: object, count: int) -> list[str | None]:
+    """One recording for all of so many vectors, or one for each, as a list.
+
+    Raises:
+        ConfigError: one that is no SHA-256.
+        ShapeError: another number of them.
+    """
+    if not isinstance(recording, list | tuple):
+        return [as_recording(recording)] * count
+    if len(recording) != count:
+        raise ShapeError(f"{len(recording)} recordings for {count} embeddings; give one for all, or one for each")
+    return [as_recording(one) for one in recording]
+
+
 def is_sha256(value: object) -> bool:
     """Whether this is a SHA-256 in lower-case hex digits."""
     return isinstance(value, str) and _SHA256.fullmatch(value) is not None
@@ -270,19 +284,21 @@ def new_rows(
     vectors: Floats,
     kind: Kind,
     source: str,
-    recording: str | None,
+    recordings: Sequence[str | None],
     at: str | None = None,
 ) -> list[dict[str, Any]]:
-    """Rows of `embeddings` for the vectors, of the next revision."""
+    """Rows of `embeddings` for the vectors, each of its own recording, of the next revision."""
     said = {
         "person_key": person_key,
         "revision": meta.revision + 1,
         "kind": kind,
         "source": source,
-        "recording": recording,
         "at": at or now(),
     }
-    return [sealed(meta.checksum_key, {**said, "vector": vector.astype("<f4").tobytes()}) for vector in vectors]
+    return [
+        sealed(meta.checksum_key, {**said, "recording": recording, "vector": vector.astype("<f4").tobytes()})
+        for vector, recording in zip(vectors, recordings, strict=True)
+    ]
 
 
 def checked_vectors(meta: Meta, rows: Sequence[Any]) -> Floats:
