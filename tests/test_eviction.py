@@ -278,13 +278,15 @@ def test_what_scores_have_to_be() -> None:
         (np.zeros(7, np.float32), ShapeError, r"scores has shape \(7,\)"),
         (np.zeros((8, 1), np.float32), ShapeError, "one for each token"),
         (np.full(8, np.nan, np.float32), NonFiniteError, r"scores\[0\] is nan"),
-        (np.zeros(8), DtypeError, "float32 cannot hold"),
+        (np.full(8, 1e300), NonFiniteError, r"scores\[0\] is inf"),
+        (["high"] * 8, DtypeError, "scores has dtype"),
     ]
     for scores, kind, sentence in bad:
         with pytest.raises(kind, match=sentence):
             head.step(q, k, v, cache, scores=scores)
         assert cache.tobytes() == image
-    assert head.step(q, k, v, cache, scores=np.ones(8, np.float16)).shape == (1, 4, 8)
+    for scores in (np.ones(8, np.float16), np.ones(8), [1] * 8, [0.5] * 8):
+        assert head.step(q, k, v, cache, scores=scores).shape == (1, 4, 8)
     for policy in POLICIES[:3]:
         other = head.make_cache(8, "float32", policy)
         for scores in ([], np.zeros(0, np.float32), np.zeros(3)):

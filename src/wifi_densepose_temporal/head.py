@@ -127,7 +127,7 @@ class AetherTemporalHead:
             cache: made by `make_cache` of a head with the same `kv_heads`, `head_dim` and `block_size`, and for sliding
                 and heavy-hitter the same `window` and `global_tokens`.
             scores: for a cache with policy h2o-compact only, which needs them when it is full: `[len(cache)]`, finite;
-                of the tokens before the newest `window` that are not global, the one with the lowest leaves.
+                of the tokens before the newest `window` that are not global, the one with the lowest leaves (in float32).
             out: as in `forward`.
 
         Returns:
@@ -379,7 +379,11 @@ def _as_results(
 
 def _as_scores(scores: ArrayLike, cache: KvCache) -> Floats:
     _require_scored(cache)
-    row = as_float32("scores", scores)
+    given = np.asarray(scores)
+    if given.dtype.kind in "fiu":  # an order is asked for, not digits: a list of numbers will do
+        with np.errstate(over="ignore"):
+            given = given.astype(np.float32)
+    row = as_float32("scores", given)
     if row.shape != (len(cache),):
         raise ShapeError(f"scores has shape {row.shape}; expected one for each token held, ({len(cache)},)")
     require_finite("scores", row)
