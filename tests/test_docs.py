@@ -38,9 +38,7 @@ def test_ci_calls_exactly_the_readmes_test_command() -> None:
 def test_readme_examples_run(number: int, tmp_path: Path) -> None:
     code = blocks(README, "python")[number]
     if "Gallery" in code:
-        pytest.importorskip(
-            "sqlalchemy", reason="the README's gallery needs the extra reid, which is not installed"
-        )
+        pytest.importorskip("sqlalchemy", reason="the README's gallery needs the extra reid, which is not installed")
     if "estimators" in code:
         pytest.importorskip("torch", reason="the README's scikit-learn example needs PyTorch, which is not installed")
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)

@@ -127,7 +127,7 @@ class AetherTemporalHead:
             cache: made by `make_cache` of a head with the same `kv_heads`, `head_dim` and `block_size`, and for sliding
                 and heavy-hitter the same `window` and `global_tokens`.
             scores: for a cache with policy h2o-compact only, which needs them when it is full: `[len(cache)]`, finite;
-                of the tokens before the newest `window` that are not global, the one with the lowest leaves (in float32).
+                of the tokens before the newest `window` that are not global, the lowest leaves (in float32).
             out: as in `forward`.
 
         Returns:
