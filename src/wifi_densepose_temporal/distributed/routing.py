@@ -8,17 +8,18 @@ about 1/n of all, and no track moves between two others; one that leaves gives i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from functools import lru_cache
 from hashlib import blake2b
 
 from wifi_densepose_temporal.errors import ConfigError
 
 
-def shard_of(track: str, shards: Sequence[str]) -> str:
+@lru_cache(maxsize=1 << 20)  # ids of tracks come back each tick, and a hash for each shard takes a microsecond
+def shard_of(track: int | str, shards: tuple[str, ...]) -> str:
     """The shard that a track belongs to; the order of `shards` does not matter.
 
     Args:
-        track: its id.
+        track: its id, as `StreamPool` has it.
         shards: names, each once.
 
     Raises:
@@ -29,7 +30,8 @@ def shard_of(track: str, shards: Sequence[str]) -> str:
     return max(shards, key=lambda shard: (_weight(track, shard), shard))
 
 
-def _weight(track: str, shard: str) -> bytes:
+def _weight(track: int | str, shard: str) -> bytes:
     """64 bits that look random: blake2b of the track, keyed by the shard; the same in every process and release."""
     key = blake2b(shard.encode("utf-8", "surrogatepass"), digest_size=32).digest()
-    return blake2b(track.encode("utf-8", "surrogatepass"), key=key, digest_size=8).digest()
+    text = f"{'s' if isinstance(track, str) else 'i'}{track}"  # 1 and "1" are two tracks
+    return blake2b(text.encode("utf-8", "surrogatepass"), key=key, digest_size=8).digest()

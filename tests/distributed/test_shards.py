@@ -1,0 +1,172 @@
+"""Tracks over several processes: one pool's bits, through deaths, restarts and moves; no frame counted twice."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.cli.conftest import make_blob
+from wifi_densepose_temporal import TemporalModel
+from wifi_densepose_temporal.distributed import ShardedPool
+from wifi_densepose_temporal.distributed.routing import shard_of
+from wifi_densepose_temporal.errors import ConfigError, ShapeError, ShardLostError, TemporalError
+from wifi_densepose_temporal.streams import Decisions, StreamPool
+
+pytestmark = pytest.mark.usefixtures("cluster")
+
+TRACKS = (*(f"track {number}" for number in range(8)), 1, 2, 3, 4)
+MODEL = TemporalModel.from_bytes(make_blob())
+
+
+def frames_at(tick: int) -> np.ndarray:
+    return np.random.default_rng([tick, 5]).uniform(-1, 1, (len(TRACKS), MODEL.input_dim)).astype(np.float32)
+
+
+def times_at(tick: int) -> np.ndarray:
+    return np.full(len(TRACKS), tick / 50)
+
+
+def push(pool: ShardedPool | StreamPool, tick: int, rows: Any = slice(None)) -> Decisions:
+    chosen = np.arange(len(TRACKS))[rows]
+    return pool.push([TRACKS[row] for row in chosen], frames_at(tick)[chosen], times_at(tick)[chosen])
+
+
+def open_all(pool: Any) -> Any:
+    for track in TRACKS:
+        pool.open(track)
+    return pool
+
+
+def same(one: Decisions, other: Decisions) -> bool:
+    names = ("accepted", "logits", "embedding", "frames", "filled", "reset")
+    return one.track_ids == other.track_ids and all(
+        getattr(one, name).tobytes() == getattr(other, name).tobytes() for name in names
+    )
+
+
+@pytest.fixture
+def pool(tmp_path: Path) -> Iterator[ShardedPool]:
+    with ShardedPool(MODEL, tmp_path / "shards", workers=2, snapshot_every=5, capacity=256) as opened:
+        yield open_all(opened)
+
+
+@pytest.fixture
+def alone() -> StreamPool:
+    return open_all(StreamPool(MODEL, capacity=256))
+
+
+def kill(pool: ShardedPool, name: str) -> None:
+    os.kill(pool.processes()[name], signal.SIGKILL)
+
+
+def test_a_shard_that_is_killed_goes_on_from_its_last_acknowledged_frame(pool: ShardedPool, alone: StreamPool) -> None:
+    """Snapshots are due after 5 operations: the deaths come some after one and some before the next."""
+    lost_ticks = 0
+    for tick in range(30):
+        if tick in (3, 11, 12, 20):
+            kill(pool, pool.shards[tick % 2])
+        made = push(pool, tick)
+        lost = [row for row, error in made.refused.items() if isinstance(error, ShardLostError)]
+        dead = {shard_of(TRACKS[row], pool.shards) for row in lost}
+        assert len(dead) <= 1
+        assert lost == [row for row, track in enumerate(TRACKS) if shard_of(track, pool.shards) in dead]
+        assert set(made.refused) == set(lost)
+        assert not made.accepted[lost].any()
+        lost_ticks += bool(lost)
+        live = np.setdiff1d(np.arange(len(TRACKS)), lost)
+        expected = push(alone, tick, live)
+        assert made.frames[live].tobytes() == expected.frames.tobytes()  # each acknowledged frame counted once
+        assert made.logits[live].tobytes() == expected.logits.tobytes()
+        assert made.embedding[live].tobytes() == expected.embedding.tobytes()
+    assert lost_ticks == 4
+
+
+def test_what_was_in_flight_can_be_pushed_again_and_nothing_is_missing(pool: ShardedPool, alone: StreamPool) -> None:
+    for tick in range(8):
+        if tick == 4:
+            kill(pool, pool.shards[0])
+        made = push(pool, tick)
+        if made.refused:
+            push(pool, tick, sorted(made.refused))
+        push(alone, tick)
+    assert same(push(pool, 8), push(alone, 8))
+
+
+def test_a_shard_that_does_not_answer_is_killed_and_counts_nothing(tmp_path: Path, alone: StreamPool) -> None:
+    with ShardedPool(MODEL, tmp_path / "shards", workers=2, timeout_s=1.5, capacity=256) as pool:
+        open_all(pool)
+        assert same(push(pool, 0), push(alone, 0))
+        stopped = pool.processes()[pool.shards[1]]
+        os.kill(stopped, signal.SIGSTOP)
+        made = push(pool, 1)
+        assert {error.shard for error in made.refused.values()} == {pool.shards[1]}
+        assert "no answer in 1.5 s" in str(next(iter(made.refused.values())))
+        os.kill(stopped, signal.SIGCONT)  # it may wake up, find the tick, and apply it: where nobody asks any more
+        push(alone, 1, np.flatnonzero(made.accepted))
+        assert same(push(pool, 2), push(alone, 2))
+
+
+def test_a_worker_that_joins_or_leaves_moves_its_share_alone(pool: ShardedPool, alone: StreamPool) -> None:
+    push(pool, 0), push(alone, 0)
+    before = pool.track_ids()
+    new = pool.add_worker()
+    after = pool.track_ids()
+    assert after[new]
+    assert all(set(after[name]) == {t for t in before[name] if shard_of(t, pool.shards) != new} for name in before)
+    assert sorted((t for held in after.values() for t in held), key=str) == sorted(TRACKS, key=str)
+    assert same(push(pool, 1), push(alone, 1))
+    kill(pool, new)
+    lost = push(pool, 2)
+    assert {TRACKS[row] for row in lost.refused} == set(after[new])
+    push(alone, 2, np.flatnonzero(lost.accepted))
+    pool.remove_worker(pool.shards[0])
+    assert same(push(pool, 3), push(alone, 3))
+
+
+def test_another_pool_goes_on_from_the_folder(tmp_path: Path, alone: StreamPool) -> None:
+    folder = tmp_path / "shards"
+    with ShardedPool(MODEL, folder, workers=2, capacity=256) as first:
+        open_all(first)
+        push(first, 0), push(alone, 0)
+    with pytest.raises(ConfigError, match="holds snapshots of 2 shards, and workers is 1"):
+        ShardedPool(MODEL, folder, workers=1)
+    with pytest.raises(TemporalError, match="another model"):
+        ShardedPool(TemporalModel.from_bytes(make_blob(labels=("a", "b"))), folder, workers=2)
+    with ShardedPool(MODEL, folder, workers=2, capacity=256) as second:
+        assert same(push(second, 1), push(alone, 1))
+
+
+def test_refusals_are_those_of_one_pool(pool: ShardedPool, alone: StreamPool) -> None:
+    for one in (pool, alone):
+        with pytest.raises(TemporalError):
+            one.open(TRACKS[0])
+        with pytest.raises(TemporalError):
+            one.close("unknown")
+    bad = frames_at(0)
+    bad[7, 3] = np.nan
+    made, expected = (one.push(TRACKS, bad, times_at(0)) for one in (pool, alone))
+    assert same(made, expected)
+    assert {row: type(error) for row, error in made.refused.items()} == {7: type(expected.refused[7])}
+    with pytest.raises(ShapeError):
+        pool.push(TRACKS, bad[:5])
+    assert same(push(pool, 1), push(alone, 1))
+
+
+def test_a_log_that_is_full_and_cannot_be_saved_refuses_before_anything_is_pushed(
+    pool: ShardedPool, alone: StreamPool, tmp_path: Path
+) -> None:
+    pool.save()
+    folder = tmp_path / "shards"
+    folder.rename(tmp_path / "moved")
+    for tick in range(10):
+        push(pool, tick), push(alone, tick)
+    with pytest.raises(TemporalError, match="shards"):
+        push(pool, 10)
+    (tmp_path / "moved").rename(folder)
+    assert same(push(pool, 10), push(alone, 10))
