@@ -43,7 +43,8 @@ int main(int count, char **argument)
         }
         const char *name = model.features == 141 ? "reid" : "activity";
         chain(name, &model.chain);
-        printf("%s stream %zu %zu\n", name, wdt_stream_bytes(&model, 1024, 0), wdt_stream_bytes(&model, 1024, 1));
+        const wdt_cache_config full = {.capacity = 1024}, half = {.capacity = 1024, .form = WDT_CACHE_HALF};
+        printf("%s stream %zu %zu\n", name, wdt_stream_bytes(&model, &full), wdt_stream_bytes(&model, &half));
     }
     return 0;
 }

@@ -123,54 +123,97 @@ enum {
     WDT_CACHE_SHARED = 2 /* a token's value is its key, and stands once; of a step's k and v, v is not read */
 };
 
+/* What a cache that holds `capacity` tokens does with the next one; docs/semantics.md defines each. A program links those
+ * that it names, and wdt_refuse.
+ *   wdt_refuse        WDT_E_FULL
+ *   wdt_sliding       keeps the newest `capacity` tokens, and the global ones beside them
+ *   wdt_heavy_hitter  lets go of the token that has received the least attention
+ *   wdt_h2o_compact   lets go of the one with the least of the caller's scores, and renumbers: wdt_step_with_scores() */
+typedef struct wdt_policy wdt_policy;
+extern const wdt_policy wdt_refuse, wdt_sliding, wdt_heavy_hitter, wdt_h2o_compact;
+
+#define WDT_DEFAULT_LANDMARK_BLOCKS 4096
+
+/* What a cache is. Of the fields, only capacity has to be set. */
+typedef struct wdt_cache_config {
+    ptrdiff_t capacity;        /* tokens, > 0 */
+    const wdt_policy *policy;  /* NULL: wdt_refuse */
+    ptrdiff_t landmark_blocks; /* wdt_sliding and wdt_heavy_hitter keep the means of so many complete blocks, the newest;
+                                * 0: WDT_DEFAULT_LANDMARK_BLOCKS */
+    unsigned form;             /* of WDT_CACHE_HALF and WDT_CACHE_SHARED */
+} wdt_cache_config;
+
 /* Keys and values of one sequence, and the means of its blocks, in the caller's memory. Fields are for reading. */
 typedef struct wdt_cache {
+    const wdt_policy *policy;
     int32_t kv_heads, head_dim, block_size;
     uint8_t half;       /* WDT_CACHE_HALF */
     uint8_t planes;     /* rows of a token, and of a landmark: 2, a key and its value, or 1 with WDT_CACHE_SHARED */
     ptrdiff_t capacity; /* tokens */
-    ptrdiff_t length;   /* tokens held, which is also the next token's position */
-    ptrdiff_t blocks;   /* rows of the landmark arrays: ceil(capacity / B), 0 without landmarks */
-    void *tokens;     /* [Hkv, capacity, planes, D] float32 or float16: a key and its value beside each other */
+    ptrdiff_t length;   /* the next token's position: tokens appended, those that have left among them (wdt_cache_held) */
+    ptrdiff_t rows;     /* of `tokens`: `capacity`, or with an evicting policy a few more */
+    ptrdiff_t blocks;   /* rows of `landmarks`, a ring with an evicting policy; 0 without landmarks */
+    void *state;      /* what an evicting policy remembers; no pointer is in it */
+    void *tokens;     /* [Hkv, rows, planes, D] float32 or float16: a key and its value beside each other */
     float *landmarks; /* [Hkv, blocks, planes, D]: means of complete blocks, a sum in the last */
     float *undo;      /* [Hkv, planes, D]: that last block as it was before the newest append */
 } wdt_cache;
 
-/* Bytes of memory for a cache of this head, SIZE_MAX if not addressable. capacity > 0; the head is causal.
- * form: WDT_CACHE_HALF, WDT_CACHE_SHARED, both or 0. */
-size_t wdt_cache_bytes(const wdt_head *head, ptrdiff_t capacity, unsigned form);
+/* Bytes of memory for a cache of this head, SIZE_MAX if not addressable. The head is valid and causal. */
+size_t wdt_cache_bytes(const wdt_head *head, const wdt_cache_config *config);
 
-/* Lays an empty cache out in `memory` (wdt_cache_bytes() of them, aligned for float), which the caller keeps alive
- * and does not have to clear. WDT_E_CONFIG: an invalid or non-causal head, or capacity <= 0. */
-wdt_status wdt_cache_init(wdt_cache *cache, const wdt_head *head, ptrdiff_t capacity, unsigned form, void *memory);
+/* Lays an empty cache out in `memory`: wdt_cache_bytes() of them, aligned for float, or with wdt_sliding and
+ * wdt_heavy_hitter for any type. The caller keeps it alive and does not have to clear it.
+ * WDT_E_CONFIG: an invalid or non-causal head, or sizes that no cache has. */
+wdt_status wdt_cache_init(wdt_cache *cache, const wdt_head *head, const wdt_cache_config *config, void *memory);
 
-/* Makes `copy` a cache of `capacity` tokens, at least 1 and cache->length, that holds what `cache` holds. `memory` is of
- * wdt_cache_copy_bytes() and need not be cleared. Takes time in proportion to what is held. */
+/* Makes `copy` a cache of `capacity` tokens that holds what `cache` holds: `capacity` is at least 1 and cache->length, and of
+ * wdt_sliding and wdt_heavy_hitter it is cache->capacity. `memory` is of wdt_cache_copy_bytes() and need not be cleared;
+ * what is written into it follows from what has been appended. Takes time in proportion to what is held. */
 size_t wdt_cache_copy_bytes(const wdt_cache *cache, ptrdiff_t capacity);
 void wdt_cache_copy(wdt_cache *copy, const wdt_cache *cache, ptrdiff_t capacity, void *memory);
 
-/* 1 if a cache made for another head can serve this one: same kv_heads, head_dim and blocks. */
+/* 1 if a cache made for another head can serve this one: same kv_heads, head_dim and blocks, and of wdt_sliding and
+ * wdt_heavy_hitter the same window and global tokens. */
 int wdt_cache_fits(const wdt_cache *cache, const wdt_head *head);
 
+/* Forgets every token. */
+void wdt_cache_clear(wdt_cache *cache);
+
+/* 1 if the next append will be refused with WDT_E_FULL. An evicting policy only has that where every token held is global. */
+int wdt_cache_is_full(const wdt_cache *cache);
+
 /* Appends k, v [Hkv, D] as position `length`, then attends: out [Hq, D] for q [Hq, D]. Equals row `length` of
- * wdt_forward over the whole sequence (bit for bit with the scalar kernels, else within rounding).
- * O(window + log T), dense O(T): nothing in it grows with capacity or is cleared.
- * out overlaps none of the others.
+ * wdt_forward over the whole sequence (bit for bit with the scalar kernels, else within rounding), and once tokens have left,
+ * that row with its candidates restricted to what is held.
+ * O(window + log T), dense O(T); wdt_heavy_hitter O(window + log T log capacity), dense O(capacity log capacity).
+ * Nothing in it grows with capacity otherwise, or is cleared. out overlaps none of the others.
  * WDT_E_FULL, WDT_E_HALF_RANGE, WDT_E_CONFIG (head and cache do not fit): the cache is as it was, byte for byte. */
 wdt_status wdt_step(const wdt_head *head, wdt_cache *cache, const float *q, const float *k, const float *v,
                     float *out);
 
-/* The first half of a step: appends, and attends to nothing. WDT_E_FULL, WDT_E_HALF_RANGE as a step. */
+/* The step of a wdt_h2o_compact cache: scores [length] say which token leaves if `capacity` are held, in O(capacity). The
+ * refusals are a step's, and WDT_E_CONFIG for a cache of another policy. */
+wdt_status wdt_step_with_scores(const wdt_head *head, wdt_cache *cache, const float *q, const float *k, const float *v,
+                                const float *scores, float *out);
+
+/* The first half of a step: appends, and attends to nothing, so that no weight is received. WDT_E_FULL, WDT_E_HALF_RANGE
+ * as a step. */
 wdt_status wdt_cache_append(wdt_cache *cache, const float *k, const float *v);
 
 /* Asks the processor for the memory that the next step on this cache will read: worth its while when the caches of many
  * tracks are stepped in turn, and one is asked for while the one before it is stepped. Changes nothing. */
 void wdt_cache_prefetch(const wdt_cache *cache, const wdt_head *head);
 
-/* Takes the newest append back. Once after each append; a second call in a row is the caller's error. */
+/* Takes the newest append back, and what has left for it. Once after each append; a second call in a row is the caller's
+ * error, as is one after a wdt_step_with_scores() that has let go of a token. */
 void wdt_cache_undo(wdt_cache *cache);
 
-/* Copies token `position`'s key and value, [Hkv, D] each, out of the cache as float32. 0 <= position < length. */
+/* Tokens held, and their positions, ascending. */
+ptrdiff_t wdt_cache_held(const wdt_cache *cache);
+void wdt_cache_positions(const wdt_cache *cache, int64_t *positions);
+
+/* Copies token `position`'s key and value, [Hkv, D] each, out of the cache as float32. The token is held. */
 void wdt_cache_read(const wdt_cache *cache, ptrdiff_t position, float *key, float *value);
 
 /* Index of the first number in x [n] that is NaN, infinite or beyond +-WDT_MAX_VALUE; -1 if there is none. */

@@ -86,7 +86,7 @@ static inline void attend_rows(const float *q, float scale, int D, const wdt_row
                                const wdt_candidates *candidates, int half, softmax_state *softmax, float *out)
 {
     for (ptrdiff_t j = candidates->begin; j < candidates->end; j++) {
-        attend_row(q, scale, D, rows, j, half, softmax, out);
+        attend_row(q, scale, D, rows, wdt_row_in_ring(rows, j), half, softmax, out);
     }
     for (int s = 0; s < candidates->n_singles; s++) {
         attend_row(q, scale, D, rows, candidates->singles[s], half, softmax, out);

@@ -314,7 +314,7 @@ static void collect(position *at, const wdt_rows *rows, ptrdiff_t j)
 static void collect_all(position *at, const wdt_rows *rows, const wdt_candidates *candidates)
 {
     for (ptrdiff_t j = candidates->begin; j < candidates->end; j++) {
-        collect(at, rows, j);
+        collect(at, rows, wdt_row_in_ring(rows, j));
     }
     for (int s = 0; s < candidates->n_singles; s++) {
         collect(at, rows, candidates->singles[s]);

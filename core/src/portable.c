@@ -290,7 +290,8 @@ static void collect_all(position *at, const wdt_rows *rows, const wdt_candidates
         at->chunk.half = rows->half;
     }
     for (ptrdiff_t j = candidates->begin; j < candidates->end; j++) {
-        collect(at, keys + j * row, values + j * row);
+        const ptrdiff_t from = wdt_row_in_ring(rows, j) * row;
+        collect(at, keys + from, values + from);
     }
     for (int s = 0; s < candidates->n_singles; s++) {
         collect(at, keys + candidates->singles[s] * row, values + candidates->singles[s] * row);

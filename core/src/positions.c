@@ -36,7 +36,8 @@ void wdt_positions_attend(const wdt_window *window, int share, int shares, wdt_a
     const ptrdiff_t Hq = head->q_heads, Hkv = head->kv_heads, group = Hq / Hkv, D = head->head_dim, T = window->T;
     const ptrdiff_t blocks = wdt_block_count(head, T), at = window->kv_head * D; /* `at`: within a row of k or v */
     const float *const mean_k = window->prepared, *const mean_v = blocks ? mean_k + blocks * D : NULL;
-    const wdt_rows token_rows = {window->k + at, window->v + at, Hkv * D, 0}, landmark_rows = {mean_k, mean_v, D, 0};
+    const wdt_rows token_rows = {window->k + at, window->v + at, Hkv * D, 0, WDT_NO_RING};
+    const wdt_rows landmark_rows = {mean_k, mean_v, D, 0, WDT_NO_RING};
 
     for (ptrdiff_t i = wdt_share_begin(T, share, shares); i < wdt_share_begin(T, share + 1, shares); i++) {
         wdt_candidates tokens, landmarks;

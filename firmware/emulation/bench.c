@@ -96,9 +96,10 @@ static void bench_attention(void)
     measure("attention_window", 0, run_window, &a, 1);
     for (uint8_t half = 0; half < 2; half++) {
         heap_clear();
-        void *const memory = heap_take(wdt_cache_bytes(&a.head, T, half));
+        const wdt_cache_config config = {.capacity = T, .form = half ? WDT_CACHE_HALF : 0};
+        void *const memory = heap_take(wdt_cache_bytes(&a.head, &config));
         a.out = heap_take((size_t)(a.head.q_heads * a.head.head_dim) * sizeof(float));
-        require(wdt_cache_init(&a.cache, &a.head, T, half, memory) == WDT_OK, "wdt_cache_init");
+        require(wdt_cache_init(&a.cache, &a.head, &config, memory) == WDT_OK, "wdt_cache_init");
         measure("attention_steps", half, run_steps, &a, 1);
     }
     heap_clear();
@@ -134,13 +135,14 @@ static void bench_push(const char *name, int blob, uint8_t half)
     static wdt_model model;
     static subject s;
     wdt_rvne parsed;
-    const ptrdiff_t capacity = 4 * (ptrdiff_t)input.number[WINDOW_LEN];
+    const wdt_cache_config config = {.capacity = 4 * (ptrdiff_t)input.number[WINDOW_LEN],
+                                     .form = half ? WDT_CACHE_HALF : 0};
     require(wdt_rvne_parse(input_at(blob), input.part[blob].length, &parsed) == WDT_OK, "wdt_rvne_parse");
     require(wdt_model_init(&model, &parsed, NULL) == WDT_OK, "wdt_model_init");
     require(model.classes <= MOST && model.embedding_dim <= MOST, "too large a model");
     s = (subject){.frames = input_at(FRAMES), .dim = input.number[INPUT_DIM]};
-    void *const memory = heap_take(wdt_stream_bytes(&model, capacity, half));
-    require(wdt_stream_init(&s.stream, &model, capacity, half, memory) == WDT_OK, "wdt_stream_init");
+    void *const memory = heap_take(wdt_stream_bytes(&model, &config));
+    require(wdt_stream_init(&s.stream, &model, &config, memory) == WDT_OK, "wdt_stream_init");
     for (int32_t t = 0; t < input.number[WINDOW_LEN]; t++) {
         push_stream(&s);
     }

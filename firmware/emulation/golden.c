@@ -33,9 +33,10 @@ static void print_steps(const char *word, const wdt_head *head, int32_t T, const
                         const float *v, uint8_t half)
 {
     const int32_t dq = head->q_heads * head->head_dim, dkv = head->kv_heads * head->head_dim;
+    const wdt_cache_config config = {.capacity = T, .form = half ? WDT_CACHE_HALF : 0};
     wdt_cache cache;
     float *const row = heap_take((size_t)dq * sizeof *row);
-    if (wdt_cache_init(&cache, head, T, half, heap_take(wdt_cache_bytes(head, T, half))) != WDT_OK) {
+    if (wdt_cache_init(&cache, head, &config, heap_take(wdt_cache_bytes(head, &config))) != WDT_OK) {
         fail("wdt_cache_init", 0);
     }
     for (int32_t t = 0; t < T; t++) {

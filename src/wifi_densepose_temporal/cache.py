@@ -1,11 +1,12 @@
 """The key/value cache of one sequence: what `AetherTemporalHead.step` appends to.
 
-One cache belongs to one track, and to one thread at a time. It keeps every token up to `capacity`, and then refuses.
+One cache belongs to one track, and to one thread at a time. It keeps every token up to `capacity`; what a full one does is
+its policy's: it refuses, unless another one was asked for (docs/semantics.md, "Full caches").
 """
 
 from __future__ import annotations
 
-from typing import Literal, cast
+from typing import Literal, cast, get_args
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -15,6 +16,10 @@ from wifi_densepose_temporal.config import TemporalHeadConfig, as_int
 from wifi_densepose_temporal.errors import ConfigError, MemoryLimitError
 
 CacheDtype = Literal["float32", "float16"]
+CachePolicy = Literal["refuse", "sliding", "heavy-hitter", "h2o-compact"]
+
+#: Complete blocks whose means a sliding or heavy-hitter cache keeps: the newest so many.
+DEFAULT_LANDMARK_BLOCKS: int = _core.DEFAULT_LANDMARK_BLOCKS
 
 
 class KvCache:
@@ -23,16 +28,28 @@ class KvCache:
     Made by `AetherTemporalHead.make_cache`. `len(cache)` tokens are held.
     """
 
-    def __init__(self, config: TemporalHeadConfig, capacity: int, dtype: DTypeLike = "float32") -> None:
+    def __init__(
+        self,
+        config: TemporalHeadConfig,
+        capacity: int,
+        dtype: DTypeLike = "float32",
+        policy: CachePolicy = "refuse",
+        landmark_blocks: int = DEFAULT_LANDMARK_BLOCKS,
+    ) -> None:
         """An empty cache.
 
         Args:
             config: the head that will step it; causal.
             capacity: tokens it can hold; memory is reserved now and touched as it fills.
             dtype: `"float32"`, or `"float16"` for half the memory at about three digits. Arithmetic stays float32.
+            policy: what a full cache does with the next token. `"refuse"`: CacheFullError. `"sliding"`: keeps the newest
+                `capacity` tokens, and the global ones beside them. `"heavy-hitter"`: lets go of the token that has
+                received the least attention (Zhang et al., "H2O", 2023). `"h2o-compact"`: lets go of the one with the
+                lowest of the scores that `step` is given, and renumbers the others.
+            landmark_blocks: complete blocks whose means a sliding or heavy-hitter cache keeps, the newest so many.
 
         Raises:
-            ConfigError: the head is not causal, capacity is below 1, or dtype is another.
+            ConfigError: the head is not causal, capacity or landmark_blocks is below 1, or dtype or policy is another.
             MemoryLimitError: this machine has not that much memory.
         """
         if not isinstance(config, TemporalHeadConfig):
@@ -41,8 +58,12 @@ class KvCache:
             raise ConfigError("a cache needs a causal head: a non-causal one sees tokens that are not there yet")
         capacity = as_int("capacity", capacity, least=1)
         self._dtype = as_cache_dtype(dtype)
+        self._policy = as_cache_policy(policy)
+        self._landmark_blocks = as_int("landmark_blocks", landmark_blocks, least=1)
         try:
-            self._core = _core.Cache(config.core, capacity, self._dtype == "float16")
+            self._core = _core.Cache(
+                config.core, capacity, self._dtype == "float16", self._policy, self._landmark_blocks
+            )
         except MemoryError:
             raise MemoryLimitError(f"a cache of {capacity} tokens does not fit into memory; lower capacity") from None
 
@@ -53,7 +74,7 @@ class KvCache:
         core = self._core
         return (
             f"KvCache(len={len(self)}, capacity={self.capacity}, kv_heads={core.kv_heads}, head_dim={core.head_dim}, "
-            f"dtype={self.dtype!r}, nbytes={self.nbytes})"
+            f"dtype={self.dtype!r}, policy={self.policy!r}, nbytes={self.nbytes})"
         )
 
     @property
@@ -62,19 +83,32 @@ class KvCache:
         return self._dtype
 
     @property
+    def policy(self) -> CachePolicy:
+        """What the cache does when it is full."""
+        return self._policy
+
+    @property
+    def landmark_blocks(self) -> int:
+        """Complete blocks whose means a sliding or heavy-hitter cache keeps; the others keep all."""
+        return self._landmark_blocks
+
+    @property
     def capacity(self) -> int:
-        """Tokens that fit."""
+        """Tokens that fit; a sliding cache holds the global tokens beside them."""
         return self._core.capacity
 
     @property
     def position(self) -> int:
-        """Position, counted from the sequence's start, that the next token will have."""
-        return self._core.length
+        """Position, counted from the sequence's start, that the next token will have; h2o-compact counts what it holds."""
+        return self._core.position
 
     @property
     def is_full(self) -> bool:
-        """True when the next append will be refused."""
-        return self._core.length == self._core.capacity
+        """True when the next append will be refused; of h2o-compact, one without scores.
+
+        A sliding cache never is, and a heavy-hitter cache only where every token that it holds is global.
+        """
+        return self._core.is_full
 
     @property
     def nbytes(self) -> int:
@@ -82,7 +116,7 @@ class KvCache:
         return self._core.nbytes
 
     def clear(self) -> None:
-        """Forgets every token, in constant time."""
+        """Forgets every token, in constant time; heavy-hitter in O(capacity)."""
         self._core.clear()
 
     def copy(self) -> KvCache:
@@ -92,7 +126,7 @@ class KvCache:
             MemoryLimitError: this machine has not that much memory.
         """
         twin = object.__new__(KvCache)
-        twin._dtype = self._dtype
+        twin._dtype, twin._policy, twin._landmark_blocks = self._dtype, self._policy, self._landmark_blocks
         try:
             twin._core = self._core.copy()
         except MemoryError:
@@ -105,8 +139,12 @@ class KvCache:
     def __deepcopy__(self, memo: dict[int, object]) -> KvCache:
         return self.copy()
 
+    def positions(self) -> NDArray[np.int64]:
+        """Positions of the tokens held, ascending: int64 `[len]`."""
+        return self._core.positions()
+
     def read(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Copies of the keys and the values held: float32 `[len, Hkv, D]` each."""
+        """Copies of the keys and the values held, in the order of `positions`: float32 `[len, Hkv, D]` each."""
         return self._core.read()
 
     def tobytes(self) -> bytes:
@@ -127,3 +165,14 @@ def as_cache_dtype(dtype: DTypeLike) -> CacheDtype:
     if name not in ("float32", "float16"):
         raise ConfigError(f"a cache of dtype {name} was asked for; expected float32 or float16")
     return cast(CacheDtype, name)
+
+
+def as_cache_policy(policy: str) -> CachePolicy:
+    """`policy` as one of the names that a cache can have.
+
+    Raises:
+        ConfigError: any other.
+    """
+    if not isinstance(policy, str) or policy not in get_args(CachePolicy):
+        raise ConfigError(f"policy is {policy!r}; expected one of {', '.join(get_args(CachePolicy))}")
+    return cast(CachePolicy, policy)

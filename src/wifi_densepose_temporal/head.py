@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, DTypeLike
 
 from wifi_densepose_temporal import _core
 from wifi_densepose_temporal.arrays import Floats, as_float32, changed_meanwhile, require_finite, require_out
-from wifi_densepose_temporal.cache import KvCache
+from wifi_densepose_temporal.cache import DEFAULT_LANDMARK_BLOCKS, CachePolicy, KvCache
 from wifi_densepose_temporal.config import TemporalHeadConfig, as_int
 from wifi_densepose_temporal.errors import (
     BatchRefusedError,
@@ -88,26 +88,46 @@ class AetherTemporalHead:
             raise changed_meanwhile()
         return taken
 
-    def make_cache(self, capacity: int, dtype: DTypeLike = "float32") -> KvCache:
-        """An empty cache for one sequence of up to `capacity` tokens; see `KvCache`.
+    def make_cache(
+        self,
+        capacity: int,
+        dtype: DTypeLike = "float32",
+        policy: CachePolicy = "refuse",
+        landmark_blocks: int = DEFAULT_LANDMARK_BLOCKS,
+    ) -> KvCache:
+        """An empty cache for one sequence that holds up to `capacity` tokens; see `KvCache`.
 
         Raises:
-            ConfigError: the head is not causal, capacity is below 1, or dtype is neither float32 nor float16.
+            ConfigError: the head is not causal, capacity or landmark_blocks is below 1, dtype is neither float32 nor
+                float16, or policy is none of `CachePolicy`.
             MemoryLimitError: this machine has not that much memory.
         """
-        return KvCache(self.config, capacity, dtype)
+        return KvCache(self.config, capacity, dtype, policy, landmark_blocks)
 
-    def step(self, q: ArrayLike, k: ArrayLike, v: ArrayLike, cache: KvCache, *, out: Floats | None = None) -> Floats:
+    def step(
+        self,
+        q: ArrayLike,
+        k: ArrayLike,
+        v: ArrayLike,
+        cache: KvCache,
+        *,
+        scores: ArrayLike | None = None,
+        out: Floats | None = None,
+    ) -> Floats:
         """Appends one token to the cache and attends: row `cache.position` of `forward` over the whole sequence.
 
-        Takes O(window + log T) time, and no new memory where `out` is given. A call that raises leaves the cache as it
-        was.
+        Once a policy has let go of tokens, it is that row with its candidates restricted to what the cache holds. Takes
+        O(window + log T) time (heavy-hitter O(window + log T log capacity), h2o-compact O(capacity) for each token that
+        leaves), and no new memory where `out` is given. A call that raises leaves the cache as it was.
 
         Args:
             q: `[Hq, D]` or `[1, Hq, D]`.
             k: `[Hkv, D]` or `[1, Hkv, D]`.
             v: like `k`.
-            cache: made by `make_cache` of a head with the same `kv_heads`, `head_dim` and `block_size`.
+            cache: made by `make_cache` of a head with the same `kv_heads`, `head_dim` and `block_size`, and for sliding
+                and heavy-hitter the same `window` and `global_tokens`.
+            scores: for a cache with policy h2o-compact only, which needs them when it is full: `[len(cache)]`, finite;
+                of the tokens before the newest `window` that are not global, the one with the lowest leaves.
             out: as in `forward`.
 
         Returns:
@@ -115,18 +135,22 @@ class AetherTemporalHead:
 
         Raises:
             ShapeError, DtypeError, NonFiniteError: as `forward`; more than one token is a ShapeError.
-            CacheFullError: the cache holds `capacity` tokens.
-            ConfigError: the cache was made for another head; `out` shares memory with an input.
+            CacheFullError: the cache is full, and its policy lets no token go (h2o-compact: without scores).
+            ConfigError: the cache was made for another head; `out` shares memory with an input; scores for a cache of
+                another policy.
             CacheInUseError: another thread is in a call on this cache.
         """
         if not isinstance(cache, KvCache):
             raise ConfigError(f"cache is {type(cache).__name__}; expected the KvCache that make_cache() gives")
-        taken = _core.step(self.config.core, cache._core, q, k, v, out)
+        taken = _core.step(self.config.core, cache._core, q, k, v, out, scores)
         if taken is None:
             token = self._as_token(q, k, v)
-            require_out(out, token[0].shape, *token)
-            taken = _core.step(self.config.core, cache._core, *token, out)
+            row = None if scores is None else _as_scores(scores, cache)
+            require_out(out, token[0].shape, *token, *([] if row is None else [row]))
+            taken = _core.step(self.config.core, cache._core, *token, out, row)
         if taken is None or isinstance(taken, _core.Status):
+            if scores is not None:
+                _require_scored(cache)
             raise self._refusal(taken, cache)
         return taken
 
@@ -311,13 +335,22 @@ class AetherTemporalHead:
     def _refusal(self, status: int | None, cache: KvCache) -> TemporalError:
         if status is None:
             return changed_meanwhile()
+        if status == _core.Status.FULL and cache.policy == "h2o-compact":
+            return CacheFullError(
+                f"the cache holds {len(cache)} of {cache.capacity} tokens; say which one may leave with step(scores=...)"
+            )
+        if status == _core.Status.FULL and cache.policy == "heavy-hitter":
+            return CacheFullError(f"all {len(cache)} tokens that the cache holds are global; make a larger one")
         if status == _core.Status.FULL:
             return CacheFullError(
                 f"the cache holds {len(cache)} of {cache.capacity} tokens; make a larger one, or clear() it"
             )
         if status == _core.Status.HALF_RANGE:
             return NonFiniteError("k or v has a value beyond +-65504, float16's largest; use a float32 cache")
-        return ConfigError(f"{cache!r} was made for a head with other kv_heads, head_dim or blocks than {self.config}")
+        kept = " (or window or global tokens)" if cache.policy in ("sliding", "heavy-hitter") else ""
+        return ConfigError(
+            f"{cache!r} was made for a head with other kv_heads, head_dim or blocks{kept} than {self.config}"
+        )
 
     def _track_refusal(self, why: int | CacheInUseError, cache: KvCache, *token: Floats) -> TemporalError:
         if isinstance(why, CacheInUseError):
@@ -342,6 +375,20 @@ def _as_results(
             raise ShapeError(f"{name} has shape {array.shape}; expected {expected}, as forward_for_backward gives it")
     require_finite("d_out", arrays[2])
     return arrays
+
+
+def _as_scores(scores: ArrayLike, cache: KvCache) -> Floats:
+    _require_scored(cache)
+    row = as_float32("scores", scores)
+    if row.shape != (len(cache),):
+        raise ShapeError(f"scores has shape {row.shape}; expected one for each token held, ({len(cache)},)")
+    require_finite("scores", row)
+    return row
+
+
+def _require_scored(cache: KvCache) -> None:
+    if cache.policy != "h2o-compact":
+        raise ConfigError(f"scores were given for a cache with policy {cache.policy}; they are h2o-compact's")
 
 
 def _raise_no_cache(caches: Sequence[object]) -> None:

@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from wifi_densepose_temporal import _core
 from wifi_densepose_temporal.arrays import as_float32, changed_meanwhile, require_finite
-from wifi_densepose_temporal.cache import as_cache_dtype
+from wifi_densepose_temporal.cache import DEFAULT_LANDMARK_BLOCKS, CachePolicy, as_cache_dtype, as_cache_policy
 from wifi_densepose_temporal.config import TemporalHeadConfig, as_int
 from wifi_densepose_temporal.errors import (
     BlobError,
@@ -196,19 +196,23 @@ class TemporalModel:
         capacity: int = DEFAULT_STREAM_CAPACITY,
         cache_dtype: DTypeLike = "float32",
         source: Source = "unstated",
+        policy: CachePolicy = "refuse",
+        landmark_blocks: int = DEFAULT_LANDMARK_BLOCKS,
     ) -> Stream:
         """A stream for one track.
 
         Args:
-            capacity: frames it can take before it has to be reset.
+            capacity: frames that each layer's cache holds; with policy refuse the stream takes no more.
             cache_dtype: of its key/value caches, float32 or float16.
             source: where the frames will come from; carried on in each result.
+            policy: of its caches, as in `KvCache`: refuse, sliding or heavy-hitter. The last two take frames without end.
+            landmark_blocks: of its caches, as in `KvCache`.
 
         Raises:
-            ConfigError: capacity below 1, or another dtype.
+            ConfigError: capacity or landmark_blocks below 1, another dtype, or another policy.
             MemoryLimitError: this machine has not that much memory.
         """
-        return Stream(self, capacity, cache_dtype, source)
+        return Stream(self, capacity, cache_dtype, source, policy, landmark_blocks)
 
 
 class Stream:
@@ -223,6 +227,8 @@ class Stream:
         capacity: int = DEFAULT_STREAM_CAPACITY,
         cache_dtype: DTypeLike = "float32",
         source: Source = "unstated",
+        policy: CachePolicy = "refuse",
+        landmark_blocks: int = DEFAULT_LANDMARK_BLOCKS,
     ) -> None:
         """As `TemporalModel.stream`."""
         if not isinstance(model, TemporalModel):
@@ -230,10 +236,14 @@ class Stream:
         capacity = as_int("capacity", capacity, least=1)
         if not isinstance(source, str) or source not in get_args(Source):
             raise ConfigError(f"source is {source!r}; expected one of {', '.join(get_args(Source))}")
+        half, blocks = as_cache_dtype(cache_dtype) == "float16", as_int("landmark_blocks", landmark_blocks, least=1)
+        if as_cache_policy(policy) == "h2o-compact":
+            raise ConfigError("a stream has no scores for h2o-compact; expected refuse, sliding or heavy-hitter")
         self.model = model
         self.source: Source = source
+        self.policy: CachePolicy = policy
         try:
-            self._core = _core.Stream(model._core, capacity, as_cache_dtype(cache_dtype) == "float16")
+            self._core = _core.Stream(model._core, capacity, half, policy, blocks)
         except MemoryError:
             raise MemoryLimitError(f"a stream of {capacity} frames does not fit into memory; lower capacity") from None
 
@@ -251,7 +261,7 @@ class Stream:
 
     @property
     def capacity(self) -> int:
-        """Frames that fit before `reset` is needed."""
+        """Frames that each layer's cache holds; with policy refuse, those that fit before `reset` is needed."""
         return self._core.capacity
 
     @property
@@ -272,7 +282,8 @@ class Stream:
 
         Raises:
             ShapeError, DtypeError, NonFiniteError: as `predict`.
-            CacheFullError: `capacity` frames have been pushed.
+            CacheFullError: `capacity` frames have been pushed, with policy refuse; or as many global tokens as that are
+                all that a heavy-hitter cache holds.
             CacheInUseError: another thread is in a call on this stream.
         """
         taken = self._core.push(frame)

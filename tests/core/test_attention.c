@@ -9,6 +9,8 @@
 #include "wdt_attention.h"
 #include "wdt_kernels.h"
 
+#define CACHE_OF(tokens, how) (&(wdt_cache_config){.capacity = (tokens), .form = (unsigned)(how)})
+
 /* Marks one candidate, which is inside [0, n) and new. */
 static void mark(ptrdiff_t j, ptrdiff_t n, uint8_t *seen)
 {
@@ -51,12 +53,12 @@ static void step_equals_forward(const wdt_head *head, ptrdiff_t T, int half)
     const size_t query = (size_t)(head->q_heads * head->head_dim), key = (size_t)(head->kv_heads * head->head_dim);
     float *q = random_floats((size_t)T * query), *k = random_floats((size_t)T * key);
     float *v = random_floats((size_t)T * key), *out = random_floats((size_t)T * query), *row = random_floats(query);
-    void *scratch = malloc(wdt_forward_scratch_bytes(head, T)), *memory = malloc(wdt_cache_bytes(head, T, half));
+    void *scratch = malloc(wdt_forward_scratch_bytes(head, T)), *memory = malloc(wdt_cache_bytes(head, CACHE_OF(T, half)));
     const float tolerance = half ? 2e-3f : strcmp(wdt_instruction_set(), "scalar") == 0 ? 0.0f : 1e-6f;
     wdt_cache cache;
 
     wdt_forward(head, T, q, k, v, out, scratch);
-    CHECK(wdt_cache_init(&cache, head, T, half, memory) == (head->causal ? WDT_OK : WDT_E_CONFIG));
+    CHECK(wdt_cache_init(&cache, head, CACHE_OF(T, half), memory) == (head->causal ? WDT_OK : WDT_E_CONFIG));
     for (ptrdiff_t t = 0; head->causal && t < T; t++) {
         CHECK(wdt_step(head, &cache, q + (size_t)t * query, k + (size_t)t * key, v + (size_t)t * key, row) == WDT_OK);
         if (draw(3) == 0) { /* taken back and made again, the step is the same */
@@ -80,12 +82,12 @@ static void sizes_that_overflow_are_refused(void)
     wdt_cache cache;
     head.q_heads = head.kv_heads = head.head_dim = WDT_MAX_EXTENT;
     CHECK(wdt_head_rule(&head) == NULL);
-    CHECK(wdt_cache_bytes(&head, PTRDIFF_MAX, 0) == SIZE_MAX);
+    CHECK(wdt_cache_bytes(&head, CACHE_OF(PTRDIFF_MAX, 0)) == SIZE_MAX);
     CHECK(wdt_forward_scratch_bytes(&head, PTRDIFF_MAX) == SIZE_MAX);
-    CHECK(wdt_cache_init(&cache, &head, PTRDIFF_MAX, 0, NULL) == WDT_E_CONFIG);
+    CHECK(wdt_cache_init(&cache, &head, CACHE_OF(PTRDIFF_MAX, 0), NULL) == WDT_E_CONFIG);
     head = wdt_head_default();
-    CHECK(wdt_cache_init(&cache, &head, 0, 0, NULL) == WDT_E_CONFIG);
-    CHECK(wdt_cache_init(&cache, &head, -5, 0, NULL) == WDT_E_CONFIG);
+    CHECK(wdt_cache_init(&cache, &head, CACHE_OF(0, 0), NULL) == WDT_E_CONFIG);
+    CHECK(wdt_cache_init(&cache, &head, CACHE_OF(-5, 0), NULL) == WDT_E_CONFIG);
 }
 
 static void far_positions_do_not_overflow(void)
@@ -117,8 +119,8 @@ static void a_copy_holds_the_same_in_any_room(void)
         float *q = random_floats(query), *k = random_floats(key);
         float *out = random_floats(query), *again = random_floats(query);
         wdt_cache cache, copy;
-        void *memory = malloc(wdt_cache_bytes(&head, 40, half));
-        CHECK(wdt_cache_init(&cache, &head, 40, half, memory) == WDT_OK);
+        void *memory = malloc(wdt_cache_bytes(&head, CACHE_OF(40, half)));
+        CHECK(wdt_cache_init(&cache, &head, CACHE_OF(40, half), memory) == WDT_OK);
         for (ptrdiff_t t = 0; t < held; t++) {
             wdt_step(&head, &cache, q, k, k, out);
         }
@@ -147,12 +149,12 @@ static void a_shared_cache_is_one_of_keys_twice(void)
         const ptrdiff_t room = 1 + (ptrdiff_t)draw(40);
         const size_t query = (size_t)(head.q_heads * head.head_dim), key = (size_t)(head.kv_heads * head.head_dim);
         float *out = malloc(query * sizeof *out), *expected = malloc(query * sizeof *expected);
-        void *memory = malloc(wdt_cache_bytes(&head, room, half | WDT_CACHE_SHARED));
-        void *twice = malloc(wdt_cache_bytes(&head, room, half));
+        void *memory = malloc(wdt_cache_bytes(&head, CACHE_OF(room, half | WDT_CACHE_SHARED)));
+        void *twice = malloc(wdt_cache_bytes(&head, CACHE_OF(room, half)));
         wdt_cache shared, plain;
-        CHECK(2 * wdt_cache_bytes(&head, room, half | WDT_CACHE_SHARED) == wdt_cache_bytes(&head, room, half));
-        CHECK(wdt_cache_init(&shared, &head, room, half | WDT_CACHE_SHARED, memory) == WDT_OK);
-        CHECK(wdt_cache_init(&plain, &head, room, half, twice) == WDT_OK);
+        CHECK(2 * wdt_cache_bytes(&head, CACHE_OF(room, half | WDT_CACHE_SHARED)) == wdt_cache_bytes(&head, CACHE_OF(room, half)));
+        CHECK(wdt_cache_init(&shared, &head, CACHE_OF(room, half | WDT_CACHE_SHARED), memory) == WDT_OK);
+        CHECK(wdt_cache_init(&plain, &head, CACHE_OF(room, half), twice) == WDT_OK);
         for (ptrdiff_t t = 0; t < room; t++) {
             float *q = random_floats(query), *k = random_floats(key), *v = random_floats(key);
             const float own = k[key - 1];
@@ -195,8 +197,8 @@ static void float16_rounds_and_refuses(void)
     wdt_head head = wdt_head_default();
     wdt_cache cache;
     head.q_heads = head.kv_heads = head.head_dim = 1;
-    void *memory = malloc(wdt_cache_bytes(&head, 64, 1));
-    CHECK(wdt_cache_init(&cache, &head, 64, 1, memory) == WDT_OK);
+    void *memory = malloc(wdt_cache_bytes(&head, CACHE_OF(64, 1)));
+    CHECK(wdt_cache_init(&cache, &head, CACHE_OF(64, 1), memory) == WDT_OK);
     for (size_t j = 0; j < sizeof pairs / sizeof *pairs; j++) {
         float q = 0, out, key, value;
         CHECK(wdt_step(&head, &cache, &q, &pairs[j][0], &pairs[j][0], &out) == WDT_OK);

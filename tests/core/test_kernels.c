@@ -163,8 +163,9 @@ static position random_position(int heads, int D, ptrdiff_t n_tokens, int half)
     at.key = random_floats(tokens), at.value = random_floats(tokens);
     at.landmark_key = random_floats(landmarks), at.landmark_value = random_floats(landmarks);
     at.half_key = to_half(at.key, tokens), at.half_value = to_half(at.value, tokens);
-    at.tokens = half ? (wdt_rows){at.half_key, at.half_value, D, 1} : (wdt_rows){at.key, at.value, D, 0};
-    at.landmarks = (wdt_rows){at.landmark_key, at.landmark_value, D, 0};
+    at.tokens = half ? (wdt_rows){at.half_key, at.half_value, D, 1, WDT_NO_RING}
+                     : (wdt_rows){at.key, at.value, D, 0, WDT_NO_RING};
+    at.landmarks = (wdt_rows){at.landmark_key, at.landmark_value, D, 0, WDT_NO_RING};
     at.of_tokens = random_candidates(n_tokens);
     at.of_landmarks = random_candidates(at.n_landmarks);
     return at;

@@ -139,16 +139,17 @@ static int run_copy(int half)
     memcpy(exact, bytes, length);
     wdt_rvne blob;
     wdt_model model;
+    const wdt_cache_config config = {.capacity = 10, .form = half ? WDT_CACHE_HALF : 0};
     const char *why = NULL;
     int ran = 0;
     if (wdt_rvne_parse(exact, length, &blob) == WDT_OK && wdt_model_init(&model, &blob, &why) == WDT_OK &&
-        wdt_stream_bytes(&model, 10, half) < 1 << 22) {
-        void *memory = malloc(wdt_stream_bytes(&model, 10, half));
+        wdt_stream_bytes(&model, &config) < 1 << 22) {
+        void *memory = malloc(wdt_stream_bytes(&model, &config));
         float *frame = malloc((size_t)model.features * sizeof *frame);
         float *logits = malloc((size_t)model.classes * sizeof *logits);
         float *embedding = malloc((size_t)model.embedding_dim * sizeof *embedding);
         wdt_stream stream;
-        CHECK(wdt_stream_init(&stream, &model, 10, half, memory) == WDT_OK);
+        CHECK(wdt_stream_init(&stream, &model, &config, memory) == WDT_OK);
         for (int round = 0; round < 2; round++, wdt_stream_reset(&stream)) {
             int taken = 0;
             for (int t = 0; t < 14; t++) {
@@ -200,7 +201,10 @@ int main(void)
 {
     const char *names[WDT_MAX_INSTRUCTION_SETS];
     const int sets = wdt_instruction_sets(names);
-    CHECK(wdt_stream_init(NULL, &(wdt_model){.layers = 1, .head = wdt_head_default()}, 0, 0, NULL) == WDT_E_CONFIG);
+    const wdt_model small = {.layers = 1, .head = wdt_head_default()};
+    CHECK(wdt_stream_init(NULL, &small, &(wdt_cache_config){0}, NULL) == WDT_E_CONFIG);
+    CHECK(wdt_stream_init(NULL, &small, &(wdt_cache_config){.capacity = 1, .policy = &wdt_h2o_compact}, NULL) ==
+          WDT_E_CONFIG);
     for (uint32_t pooling = WDT_POOL_MEAN; pooling <= WDT_POOL_MEAN_SPREAD; pooling++) {
         for (int half = 0; half < 2; half++) {
             for (dtype = WDT_FLOAT32; dtype <= WDT_INT8; dtype += WDT_INT8) {

@@ -20,6 +20,7 @@ void bind_step(nb::module_ &m);
 void bind_window(nb::module_ &m);
 void bind_blob(nb::module_ &m);
 void bind_model(nb::module_ &m);
+void bind_pool(nb::module_ &m);
 void bind_chain(nb::module_ &m);
 void bind_wire(nb::module_ &m);
 void bind_node(nb::module_ &m);

@@ -33,14 +33,28 @@ std::optional<std::string> rule(const wdt_head &head) {
     return broken ? std::optional<std::string>(broken) : std::nullopt;
 }
 
+std::vector<int64_t> held(const Cache &cache) {
+    std::vector<int64_t> positions(static_cast<size_t>(wdt_cache_held(&cache.cache)));
+    wdt_cache_positions(&cache.cache, positions.data());
+    return positions;
+}
+
+nb::object positions(Cache &cache) {
+    Claim claim(cache.busy);
+    std::vector<int64_t> all = held(cache);
+    const size_t length = all.size();
+    return owned(std::move(all), {length});
+}
+
 // keys, values [length, Hkv, D]: as many as are held once the cache is ours
 nb::tuple read_tokens(Cache &cache) {
     Claim claim(cache.busy);
-    const auto length = static_cast<size_t>(cache.cache.length), heads = static_cast<size_t>(cache.cache.kv_heads);
+    const std::vector<int64_t> positions = held(cache);
+    const size_t length = positions.size(), heads = static_cast<size_t>(cache.cache.kv_heads);
     const auto head_dim = static_cast<size_t>(cache.cache.head_dim), row = heads * head_dim;
     std::vector<float> keys(length * row), values(length * row);
     for (size_t t = 0; t < length; t++) {
-        wdt_cache_read(&cache.cache, static_cast<ptrdiff_t>(t), keys.data() + t * row, values.data() + t * row);
+        wdt_cache_read(&cache.cache, static_cast<ptrdiff_t>(positions[t]), keys.data() + t * row, values.data() + t * row);
     }
     return nb::make_tuple(owned(std::move(keys), {length, heads, head_dim}),
                           owned(std::move(values), {length, heads, head_dim}));
@@ -52,11 +66,18 @@ Cache *copy(Cache &cache) {
     return new Cache(cache, cache.cache.capacity);
 }
 
-// What is held and nothing else: the memory of a copy that is just large enough.
+// What is held and nothing else: the memory of a copy that is just large enough. Of an evicting policy there is one size
+// only, and the position follows.
 nb::bytes tobytes(Cache &cache) {
     Claim claim(cache.busy);
-    const Cache compact(cache, std::max<ptrdiff_t>(cache.cache.length, 1));
-    return nb::bytes(compact.memory.data.get(), compact.memory.bytes);
+    const int64_t position = cache.cache.length;
+    const bool evicts = cache.cache.policy == &wdt_sliding || cache.cache.policy == &wdt_heavy_hitter;
+    const Cache compact(cache, evicts ? cache.cache.capacity : std::max<ptrdiff_t>(cache.cache.length, 1));
+    std::string bytes(static_cast<const char *>(compact.memory.data.get()), compact.memory.bytes);
+    if (evicts) {
+        bytes.append(reinterpret_cast<const char *>(&position), sizeof position);
+    }
+    return nb::bytes(bytes.data(), bytes.size());
 }
 
 } // namespace
@@ -65,6 +86,7 @@ void bind_head(nb::module_ &m) {
     m.attr("MAX_EXTENT") = WDT_MAX_EXTENT;
     m.attr("MAX_VALUE") = WDT_MAX_VALUE;
     m.attr("MAX_GLOBAL_TOKENS") = WDT_MAX_GLOBAL_TOKENS;
+    m.attr("DEFAULT_LANDMARK_BLOCKS") = WDT_DEFAULT_LANDMARK_BLOCKS;
 
     nb::class_<wdt_head>(m, "Head")
         .def_ro("q_heads", &wdt_head::q_heads)
@@ -88,14 +110,21 @@ void bind_head(nb::module_ &m) {
     m.def("first_unusable", [](In<1> x) { return wdt_first_unusable(x.data(), x.size()); });
 
     nb::class_<Cache>(m, "Cache", nb::is_final())
-        .def(nb::init<const wdt_head &, ptrdiff_t, bool>())
-        .def_prop_ro("length", [](const Cache &c) { return c.cache.length; })
+        .def("__init__",
+             [](Cache *made, const wdt_head &head, ptrdiff_t capacity, bool half, const std::string &policy,
+                ptrdiff_t landmark_blocks) {
+                 new (made) Cache(head, cache_config(capacity, half, policy, landmark_blocks));
+             })
+        .def_prop_ro("length", [](const Cache &c) { return wdt_cache_held(&c.cache); })
+        .def_prop_ro("position", [](const Cache &c) { return c.cache.length; })
+        .def_prop_ro("is_full", [](const Cache &c) { return wdt_cache_is_full(&c.cache) != 0; })
         .def_prop_ro("capacity", [](const Cache &c) { return c.cache.capacity; })
         .def_prop_ro("kv_heads", [](const Cache &c) { return c.cache.kv_heads; })
         .def_prop_ro("head_dim", [](const Cache &c) { return c.cache.head_dim; })
         .def_prop_ro("nbytes", [](const Cache &c) { return c.memory.bytes; })
-        .def("clear", [](Cache &c) { Claim claim(c.busy); c.cache.length = 0; })
+        .def("clear", [](Cache &c) { Claim claim(c.busy); wdt_cache_clear(&c.cache); })
         .def("copy", &copy, nb::rv_policy::take_ownership)
+        .def("positions", &positions)
         .def("read", &read_tokens)
         .def("tobytes", &tobytes);
 }

@@ -1,17 +1,13 @@
 // A loaded model, and a stream of frames through it.
-#include "floats.h"
+#include "model.h"
 
+#include <nanobind/stl/string.h>
 #include <nanobind/stl/tuple.h>
 
-#include "wdt_model.h"
+#include "cache.h"
+#include "floats.h"
 
 namespace {
-
-// Keeps the blob's bytes alive, because the model points into them.
-struct Model {
-    Bytes bytes;
-    wdt_model model{};
-};
 
 // The model of a blob that parse_blob() accepted, or a status and a reason.
 nb::tuple load(Bytes bytes) {
@@ -32,9 +28,9 @@ struct Stream {
     wdt_stream stream{};
     Memory memory;
 
-    Stream(const Model &model, ptrdiff_t capacity, bool half)
-        : memory(Memory::zeroed(wdt_stream_bytes(&model.model, capacity, half))) {
-        if (wdt_stream_init(&stream, &model.model, capacity, half, memory.data.get()) != WDT_OK) {
+    Stream(const Model &model, const wdt_cache_config &config)
+        : memory(Memory::zeroed(wdt_stream_bytes(&model.model, &config))) {
+        if (wdt_stream_init(&stream, &model.model, &config, memory.data.get()) != WDT_OK) {
             throw std::invalid_argument("capacity is below 1");
         }
     }
@@ -105,7 +101,11 @@ void bind_model(nb::module_ &m) {
     m.attr("MAX_WEIGHT") = WDT_MAX_WEIGHT;
 
     nb::class_<Stream>(m, "Stream")
-        .def(nb::init<const Model &, ptrdiff_t, bool>(), nb::keep_alive<1, 2>())
+        .def("__init__",
+             [](Stream *made, const Model &model, ptrdiff_t capacity, bool half, const std::string &policy,
+                ptrdiff_t landmark_blocks) {
+                 new (made) Stream(model, cache_config(capacity, half, policy, landmark_blocks));
+             }, nb::keep_alive<1, 2>())
         .def("push", &Stream::push, any_object())
         .def("run", &Stream::run)
         .def("reset", [](Stream &s) { Claim claim(s.busy); wdt_stream_reset(&s.stream); })

@@ -30,6 +30,7 @@ NB_MODULE(_core, m) {
     bind_window(m);
     bind_blob(m);
     bind_model(m);
+    bind_pool(m);
     bind_chain(m);
     bind_wire(m);
     bind_node(m);

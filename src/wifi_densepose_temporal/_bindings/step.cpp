@@ -15,7 +15,9 @@ bool is_token(const Floats &x, int32_t heads, int32_t head_dim) {
 
 // q, out [Hq, D] or [1, Hq, D]; k, v [Hkv, D] or [1, Hkv, D]. Gives out, a new one for None; or None as floats.h says;
 // or the core's refusal.
-nb::object step(const wdt_head &head, Cache &cache, nb::handle q, nb::handle k, nb::handle v, nb::object out) {
+// scores [length], finite, or None.
+nb::object step(const wdt_head &head, Cache &cache, nb::handle q, nb::handle k, nb::handle v, nb::object out,
+                nb::handle scores) {
     const Floats query(q), key(k), value(v);
     if (!is_token(query, head.q_heads, head.head_dim) || !is_token(key, head.kv_heads, head.head_dim) ||
         !is_token(value, head.kv_heads, head.head_dim)) {
@@ -25,11 +27,18 @@ nb::object step(const wdt_head &head, Cache &cache, nb::handle q, nb::handle k, 
     if (!result.usable) {
         return nb::none();
     }
+    const bool scored = !scores.is_none();
+    const Floats score(scores);
     Claim claim(cache.busy);
+    if (scored && (!score.is({cache.cache.length}) || !score.finite() || score.overlaps(result.floats))) {
+        return nb::none();
+    }
     wdt_status status;
     {
         nb::gil_scoped_release release;
-        status = wdt_step(&head, &cache.cache, query.data(), key.data(), value.data(), result.floats.data());
+        status = scored ? wdt_step_with_scores(&head, &cache.cache, query.data(), key.data(), value.data(), score.data(),
+                                               result.floats.data())
+                        : wdt_step(&head, &cache.cache, query.data(), key.data(), value.data(), result.floats.data());
     }
     return status == WDT_OK ? result.array : nb::cast(status);
 }
@@ -151,6 +160,6 @@ nb::object step_batch(const wdt_head &head, nb::list caches, nb::handle q, nb::h
 void bind_step(nb::module_ &m) {
     const nb::arg own;
     const auto any = any_object();
-    m.def("step", &step, own, own, any, any, any, any);
+    m.def("step", &step, own, own, any, any, any, any, any);
     m.def("step_batch", &step_batch, own, own, any, any, any, any, any);
 }

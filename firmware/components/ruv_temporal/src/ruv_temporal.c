@@ -131,6 +131,13 @@ static int add_part(size_t count, size_t size, size_t *part, size_t *total)
     return 1;
 }
 
+/* What each layer keeps: the frames of a window, and no more. */
+static wdt_cache_config caches_of(const request *asked)
+{
+    return (wdt_cache_config){.capacity = (ptrdiff_t)asked->window_len,
+                              .form = asked->options->half ? WDT_CACHE_HALF : 0};
+}
+
 static esp_err_t sizes_of(const wdt_model *model, const request *asked, ruv_temporal_sizes_t *out)
 {
     const int session = asked->options->mode == RUV_TEMPORAL_SESSION;
@@ -139,7 +146,8 @@ static esp_err_t sizes_of(const wdt_model *model, const request *asked, ruv_temp
     if (frames > PTRDIFF_MAX) {
         return ESP_ERR_NO_MEM;
     }
-    size_t stream = wdt_stream_bytes(model, (ptrdiff_t)frames, asked->options->half);
+    const wdt_cache_config config = caches_of(asked);
+    size_t stream = wdt_stream_bytes(model, &config);
     const size_t frame = (size_t)model->features * sizeof(float); /* F is at most 65535 */
     size_t none = 0;
     const int fits = add_part(1, stream, &stream, &none) && /* rounds it up */
@@ -171,12 +179,13 @@ static esp_err_t lay_out(ruv_temporal_ctx_t *ctx, const ruv_temporal_sizes_t *si
 {
     const int session = asked->options->mode == RUV_TEMPORAL_SESSION;
     const size_t stream = sizes->streams / (session ? 2 : 1);
+    const wdt_cache_config config = caches_of(asked);
     char *at = (char *)ctx + sizes->context;
     ctx->window = session ? NULL : (float *)(void *)at;
     at += sizes->window;
     wdt_status status = WDT_OK;
     for (int s = 0; s < (session ? 2 : 1) && status == WDT_OK; s++, at += stream) {
-        status = wdt_stream_init(&ctx->stream[s], &ctx->model, (ptrdiff_t)asked->window_len, asked->options->half, at);
+        status = wdt_stream_init(&ctx->stream[s], &ctx->model, &config, at);
     }
     ctx->logits = session ? (float *)(void *)at : NULL;
     return error_of(status);

@@ -68,8 +68,9 @@ static int checksum_is_right(void)
 static int attention_is_right(unsigned form)
 {
     float memory[CACHE_FLOATS], q[HQ * D], k[D], v[D], out[HQ * D];
+    const wdt_cache_config config = {.capacity = T, .form = form};
     wdt_cache cache;
-    if (wdt_cache_bytes(&head, T, form) > sizeof memory || wdt_cache_init(&cache, &head, T, form, memory) != WDT_OK) {
+    if (wdt_cache_bytes(&head, &config) > sizeof memory || wdt_cache_init(&cache, &head, &config, memory) != WDT_OK) {
         return 0;
     }
     for (int t = 0; t < T; t++) {
@@ -101,8 +102,9 @@ static int float16_is_right(void)
                                      {-65504.0f, 0x1p-23f, 2052.0f, -0x1.998p-4f}};
     static const float beyond[D] = {65520.0f, 0.0f, 0.0f, 0.0f};
     float memory[CACHE_FLOATS], q[HQ * D] = {0}, out[HQ * D], k[D], v[D];
+    const wdt_cache_config config = {.capacity = T, .form = WDT_CACHE_HALF};
     wdt_cache cache;
-    if (wdt_cache_init(&cache, &head, T, WDT_CACHE_HALF, memory) != WDT_OK ||
+    if (wdt_cache_init(&cache, &head, &config, memory) != WDT_OK ||
         wdt_step(&head, &cache, q, in[0], in[1], out) != WDT_OK ||
         wdt_step(&head, &cache, q, beyond, in[1], out) != WDT_E_HALF_RANGE) {
         return 0;

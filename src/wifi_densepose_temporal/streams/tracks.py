@@ -1,0 +1,89 @@
+"""What a pool knows of each track beside its stream: a name, counters, times, what smoothing and gaps need.
+
+One row a slot, in one structured array, so that a push updates thousands at once and a snapshot takes a row as its bytes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wifi_densepose_temporal.errors import ConfigError
+
+TrackId = int | str
+
+#: Characters of a track's name.
+MAX_ID_LENGTH = 200
+
+
+@dataclass(frozen=True)
+class Counters:
+    """What became of a track so far."""
+
+    frames: int
+    """Frames accepted."""
+    refused: int
+    """Frames refused, each for a reason of its own."""
+    filled: int
+    """Frames that the gap policy put in between."""
+    resets: int
+    """Times that the stream started anew after a silence."""
+    last_time_s: float | None
+    """Time of the newest accepted frame; None before one that had a time."""
+
+
+def as_track_id(track_id: object) -> TrackId:
+    """A name that a track can have.
+
+    Raises:
+        ConfigError: neither a 64-bit int nor a text of 1 to 200 characters.
+    """
+    if isinstance(track_id, str) and 0 < len(track_id) <= MAX_ID_LENGTH and track_id.isprintable():
+        return track_id
+    if isinstance(track_id, int) and not isinstance(track_id, bool) and -(1 << 63) <= track_id < 1 << 63:
+        return track_id
+    raise ConfigError(f"track id {track_id!r:.100}; expected a 64-bit int or 1 to {MAX_ID_LENGTH} printable characters")
+
+
+def row_dtype(features: int, classes: int) -> np.dtype[np.void]:
+    """Of a row: `features` and `classes` are 0 where no last frame and no belief is kept."""
+    return np.dtype(
+        [
+            ("frames", "<i8"),
+            ("refused", "<i8"),
+            ("filled", "<i8"),
+            ("resets", "<i8"),
+            ("last_time_s", "<f8"),
+            ("seen_time_s", "<f8"),
+            ("seen_clock_s", "<f8"),
+            ("last_frame", "<f4", (features,)),
+            ("belief", "<f8", (classes,)),
+        ]
+    )
+
+
+def empty_rows(count: int, dtype: np.dtype[np.void]) -> NDArray[np.void]:
+    """Rows of tracks that have seen nothing."""
+    rows = np.zeros(count, dtype)
+    rows["last_time_s"] = rows["seen_time_s"] = np.nan
+    if rows["belief"].shape[1]:
+        rows["belief"] = 1.0 / rows["belief"].shape[1]
+    return rows
+
+
+def counters_of(row: np.void) -> Counters:
+    """The part of a row that users see."""
+    last = float(row["last_time_s"])
+    counts = (int(row[name]) for name in ("frames", "refused", "filled", "resets"))
+    return Counters(*counts, None if np.isnan(last) else last)
+
+
+def is_sound(row: np.void) -> bool:
+    """Whether a row from a file is one that a pool can have written."""
+    belief, last_frame = row["belief"], row["last_frame"]
+    counts = all(int(row[name]) >= 0 for name in ("frames", "refused", "filled", "resets"))
+    times = all(not np.isinf(row[name]) for name in ("last_time_s", "seen_time_s")) and np.isfinite(row["seen_clock_s"])
+    sums = not len(belief) or (bool((belief >= 0).all()) and abs(float(belief.sum()) - 1) < 1e-6)
+    return bool(counts and times and sums and np.isfinite(last_frame).all())
