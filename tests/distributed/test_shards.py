@@ -44,7 +44,7 @@ def open_all(pool: Any) -> Any:
 
 
 def same(one: Decisions, other: Decisions) -> bool:
-    names = ("accepted", "logits", "embedding", "frames", "filled", "reset")
+    names = ("accepted", "logits", "embedding", "frames", "filled", "reset", "belief")
     return one.track_ids == other.track_ids and all(
         getattr(one, name).tobytes() == getattr(other, name).tobytes() for name in names
     )
@@ -114,9 +114,9 @@ def test_a_shard_that_does_not_answer_is_killed_and_counts_nothing(tmp_path: Pat
 
 def test_a_worker_that_joins_or_leaves_moves_its_share_alone(pool: ShardedPool, alone: StreamPool) -> None:
     push(pool, 0), push(alone, 0)
-    before = pool.track_ids()
+    before = pool.tracks()
     new = pool.add_worker()
-    after = pool.track_ids()
+    after = pool.tracks()
     assert after[new]
     assert all(set(after[name]) == {t for t in before[name] if shard_of(t, pool.shards) != new} for name in before)
     assert sorted((t for held in after.values() for t in held), key=str) == sorted(TRACKS, key=str)
@@ -138,6 +138,8 @@ def test_another_pool_goes_on_from_the_folder(tmp_path: Path, alone: StreamPool)
         ShardedPool(MODEL, folder, workers=1)
     with pytest.raises(TemporalError, match="another model"):
         ShardedPool(TemporalModel.from_bytes(make_blob(labels=("a", "b"))), folder, workers=2)
+    with pytest.raises(ConfigError, match="capacity=256, and 128 is asked for"):
+        ShardedPool(MODEL, folder, workers=2, capacity=128)
     with ShardedPool(MODEL, folder, workers=2, capacity=256) as second:
         assert same(push(second, 1), push(alone, 1))
 

@@ -33,5 +33,5 @@ def shard_of(track: int | str, shards: tuple[str, ...]) -> str:
 def _weight(track: int | str, shard: str) -> bytes:
     """64 bits that look random: blake2b of the track, keyed by the shard; the same in every process and release."""
     key = blake2b(shard.encode("utf-8", "surrogatepass"), digest_size=32).digest()
-    text = f"{'s' if isinstance(track, str) else 'i'}{track}"  # 1 and "1" are two tracks
+    text = f"s{track}" if isinstance(track, str) else f"i{int(track)}"  # 1 and "1" are two tracks, 1 and True are one
     return blake2b(text.encode("utf-8", "surrogatepass"), key=key, digest_size=8).digest()

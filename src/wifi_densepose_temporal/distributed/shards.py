@@ -27,7 +27,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from wifi_densepose_temporal import _core
-from wifi_densepose_temporal.arrays import as_float32
+from wifi_densepose_temporal.arrays import Floats, as_float32
 from wifi_densepose_temporal.config import as_int
 from wifi_densepose_temporal.distributed.engine import connected_ray
 from wifi_densepose_temporal.distributed.routing import shard_of
@@ -35,7 +35,8 @@ from wifi_densepose_temporal.distributed.shard import MAX_STARTS, Shard, answers
 from wifi_densepose_temporal.distributed.worker import Operation, Worker, snapshots_in
 from wifi_densepose_temporal.errors import ConfigError, FileError, ShapeError, ShardLostError, TemporalError
 from wifi_densepose_temporal.model import TemporalModel
-from wifi_densepose_temporal.streams import Decisions, TrackId
+from wifi_densepose_temporal.streams import Counters, Decisions, StreamPool, TrackId
+from wifi_densepose_temporal.streams.tracks import as_track_id
 
 DEFAULT_SNAPSHOT_EVERY = 100
 DEFAULT_TIMEOUT_S = 30.0
@@ -63,7 +64,7 @@ class ShardedPool:
             snapshot_every: operations (pushes, tracks opened or closed) of a shard after which its next snapshot is
                 made. The driver keeps at most twice as many in memory, with their frames.
             timeout_s: seconds after which a shard that has not answered is taken for dead.
-            options: of each `StreamPool`.
+            options: of each `StreamPool`; `memory_limit` is each shard's.
 
         Raises:
             MissingExtraError: Ray is not installed.
@@ -81,7 +82,7 @@ class ShardedPool:
                 f"{self._folder} holds snapshots of {len(names)} shards, and workers is {workers}: start with "
                 f"{len(names)}, and then add_worker() or remove_worker(); or give another folder"
             )
-        self._model = model
+        self._model, self._like = model, StreamPool(model, **options)  # which refuses what no pool can be
         self._ray = connected_ray(workers)
         self._actor = self._ray.remote(Worker).options(max_restarts=0, scheduling_strategy="SPREAD")
         self._arguments = (self._ray.put(model), options, _core.instruction_set())
@@ -115,75 +116,101 @@ class ShardedPool:
         """Names."""
         return tuple(self._shards)
 
-    def track_ids(self) -> dict[str, tuple[TrackId, ...]]:
-        """The tracks that are open, by shard.
+    def tracks(self) -> dict[str, tuple[TrackId, ...]]:
+        """Names of the open tracks, by shard.
 
         Raises:
             ShardLostError: a shard died before it answered.
         """
-        return {shard.name: _or_raise(held) for shard, held in self._ask(self._shards.values(), "track_ids").items()}
+        return {shard.name: _or_raise(held) for shard, held in self._ask(self._shards.values(), "tracks").items()}
 
     def processes(self) -> dict[str, int]:
-        """The number of each shard's process, on its machine; raises as `track_ids`."""
+        """The number of each shard's process, on its machine; raises as `tracks`."""
         return {shard.name: _or_raise(number) for shard, number in self._ask(self._shards.values(), "process").items()}
 
-    def open(self, track_id: TrackId) -> None:
-        """Opens a track, on the shard that its id belongs to.
+    def counters(self, track_id: TrackId) -> Counters:
+        """What became of a track so far; raises as `tracks` and `StreamPool.counters`."""
+        home = self._home(track_id)
+        counters: Counters = _or_raise(self._ask([home], "counters", track_id)[home])
+        return counters
+
+    def open(self, track_id: TrackId, time_s: float | None = None) -> TrackId | None:
+        """Opens a track, on the shard that its id belongs to; as `StreamPool.open`.
 
         Raises:
             ShardLostError: that shard died before it answered; the track is not open.
             TemporalError: as `StreamPool.open`.
         """
-        _or_raise(self._apply(self._home(track_id), "open", track_id))
+        closed: TrackId | None = _or_raise(self._apply(self._home(track_id), "open", track_id, time_s))
+        return closed
 
     def close(self, track_id: TrackId) -> None:
         """Closes a track; raises as `open` and `StreamPool.close`."""
         _or_raise(self._apply(self._home(track_id), "close", track_id))
 
-    def push(self, track_ids: Sequence[TrackId], frames: ArrayLike, times_s: ArrayLike | None = None) -> Decisions:
-        """One tick: a frame of each track, shards side by side.
+    def push(
+        self,
+        track_ids: Sequence[TrackId] | NDArray[np.generic],
+        frames: ArrayLike | Sequence[ArrayLike],
+        times_s: ArrayLike | None = None,
+    ) -> Decisions:
+        """One tick: a frame of each of N tracks, shards side by side; arguments and result as `StreamPool.push`.
 
-        Args:
-            track_ids: N ids.
-            frames: `[N, input_dim]`.
-            times_s: `[N]`, as `StreamPool.push`.
-
-        Returns:
-            As `StreamPool.push`, rows in the order of `track_ids`. Of a shard that was lost, every row is refused with
-            a `ShardLostError`: it was in flight, and is not counted.
+        Of a shard that was lost, every row is refused with a `ShardLostError`: it was in flight, and is not counted.
+        The next call waits until the shard is back.
 
         Raises:
-            TemporalError: as `StreamPool.push` of the whole call, or a shard that was lost earlier cannot be started
-                again, or its log is full and no snapshot can be written. Nothing has been pushed.
+            ShapeError, DtypeError, ConfigError: as `StreamPool.push`; times_s is None in a pool with `idle_s`.
+            ShardLostError: a shard that was lost earlier cannot be started again.
+            FileError: a shard's log is full, and no snapshot of it can be written.
         """
-        rows = self._rows(track_ids)
-        frames, times = self._as_frames(frames, len(track_ids)), _as_times(times_s, len(track_ids))
-        for shard in rows:
+        ids = track_ids.tolist() if isinstance(track_ids, np.ndarray) else list(track_ids)
+        rows_of = self._rows_of(ids)
+        frames, times = self._as_frames(frames, len(ids)), self._as_times(times_s, len(ids))
+        for shard in rows_of:
             shard.ready()
-        operations = {
-            shard: shard.operation(
-                "push", [track_ids[row] for row in at], frames[at], None if times is None else times[at]
-            )
-            for shard, at in rows.items()
-        }
-        return _merged(
-            self._model, track_ids, [(rows[shard], made) for shard, made in self._apply_all(operations).items()]
-        )
+        operations = {}
+        for shard, at in rows_of.items():
+            theirs = [frames[row] for row in at] if isinstance(frames, list) else frames[at]
+            at_times = None if times is None else times[at]
+            operations[shard] = shard.operation("push", [ids[row] for row in at], theirs, at_times)
+        return _merged(self._like, ids, [(rows_of[shard], made) for shard, made in self._apply_all(operations).items()])
 
-    def _as_frames(self, frames: ArrayLike, count: int) -> NDArray[np.float32]:
+    def _rows_of(self, ids: list[TrackId]) -> dict[Shard, NDArray[np.intp]]:
+        """The rows of each shard; of a name that none can have, the first one's, which refuses it."""
+        self._refuse_stopped()
+        shards = self.shards
+        rows: dict[str, list[int]] = {}
+        for row, track in enumerate(ids):
+            home = shard_of(track, shards) if isinstance(track, int | str | np.integer) else shards[0]
+            rows.setdefault(home, []).append(row)
+        return {self._shards[name]: np.array(at, np.intp) for name, at in rows.items()}
+
+    def _as_frames(self, frames: ArrayLike | Sequence[ArrayLike], count: int) -> Floats | list[ArrayLike]:
+        if isinstance(frames, list | tuple):
+            if len(frames) != count:
+                raise ShapeError(f"{len(frames)} frames for {count} tracks; give one for each")
+            return list(frames)  # each is checked alone, by its shard
         rows = as_float32("frames", frames)
         if rows.shape != (count, self._model.input_dim):
-            raise ShapeError(
-                f"frames has shape {rows.shape}; expected [{count}, {self._model.input_dim}], a row a track"
-            )
+            raise ShapeError(f"frames has shape {rows.shape}; expected {(count, self._model.input_dim)}, a row a track")
         return rows
 
-    def _rows(self, track_ids: Sequence[TrackId]) -> dict[Shard, NDArray[np.intp]]:
-        rows: dict[str, list[int]] = {}
-        shards = self.shards
-        for row, track in enumerate(track_ids):
-            rows.setdefault(shard_of(track, shards), []).append(row)
-        return {self._shards[name]: np.array(at, np.intp) for name, at in rows.items()}
+    def _as_times(self, times_s: ArrayLike | None, count: int) -> NDArray[np.float64] | None:
+        if times_s is None:
+            if self._like.idle_s is not None:
+                raise ConfigError(
+                    "times_s is None, and this pool closes idle tracks: without times that goes by the clock of a "
+                    "process, which a restart does not repeat; give times_s, or no idle_s"
+                )
+            return None
+        try:
+            times = np.asarray(times_s, np.float64)
+        except (TypeError, ValueError) as error:
+            raise ConfigError(f"times_s cannot be read as numbers: {error}") from None
+        if times.shape != (count,):
+            raise ShapeError(f"times_s has shape {times.shape}; expected ({count},), a time for each track")
+        return times
 
     def save(self) -> None:
         """Writes a snapshot of every shard; when it returns, all that was acknowledged is on disk.
@@ -215,7 +242,7 @@ class ShardedPool:
         """
         name = f"shard-{1 + max(_number(name) for name in self._shards)}"
         new, shards = self._new_shard(name), (*self._shards, name)
-        tracks = self.track_ids()
+        tracks = self.tracks()
         leaving = {old: [track for track in tracks[old] if shard_of(track, shards) == name] for old in tracks}
         try:
             for old, share in leaving.items():
@@ -241,7 +268,7 @@ class ShardedPool:
         """
         if name not in self._shards or len(self._shards) == 1:
             raise ConfigError(f"cannot remove {name!r} of {', '.join(self._shards)}; one has to stay")
-        leaving, tracks = self._shards[name], self.track_ids()[name]
+        leaving, tracks = self._shards[name], self.tracks()[name]
         rest = [shard for shard in self._shards.values() if shard is not leaving]
         names = tuple(shard.name for shard in rest)
         share = {shard: [track for track in tracks if shard_of(track, names) == shard.name] for shard in rest}
@@ -272,7 +299,7 @@ class ShardedPool:
 
     def _drop_copies(self) -> None:
         """Closes the tracks that a move was interrupted over, on the shard that they do not belong to."""
-        tracks = self.track_ids()
+        tracks = self.tracks()
         for name, held in tracks.items():
             away = [track for track in held if shard_of(track, self.shards) != name]
             missing = [track for track in away if track not in tracks[shard_of(track, self.shards)]]
@@ -292,9 +319,12 @@ class ShardedPool:
     # ------------------------------------------------------------------------------------------------ talking to shards
 
     def _home(self, track: TrackId) -> Shard:
+        self._refuse_stopped()
+        return self._shards[shard_of(as_track_id(track), self.shards)]
+
+    def _refuse_stopped(self) -> None:
         if not self._shards:
             raise ConfigError("this pool was stopped; make another one, with the same folder, to go on")
-        return self._shards[shard_of(track, self.shards)]
 
     def _apply(self, shard: Shard, method: str, *arguments: Any) -> Any:
         shard.ready()
@@ -350,20 +380,11 @@ def _made(folder: Path) -> Path:
         raise FileError(f"cannot make the folder {folder}: {error.strerror}; check the one above it") from None
 
 
-def _as_times(times_s: ArrayLike | None, count: int) -> NDArray[np.float64] | None:
-    if times_s is None:
-        return None
-    times = np.asarray(times_s, np.float64)
-    if times.shape != (count,):
-        raise ShapeError(f"times_s has shape {times.shape}; expected [{count}], a time a track")
-    return times
-
-
 def _merged(
-    model: TemporalModel, track_ids: Sequence[TrackId], parts: list[tuple[NDArray[np.intp], Decisions | TemporalError]]
+    like: StreamPool, track_ids: Sequence[TrackId], parts: list[tuple[NDArray[np.intp], Decisions | TemporalError]]
 ) -> Decisions:
     """The shards' rows in the order of `track_ids`; those of a shard that was lost are refused with its error."""
-    n, made = len(track_ids), [part for _, part in parts if isinstance(part, Decisions)]
+    n, model, made = len(track_ids), like.model, [part for _, part in parts if isinstance(part, Decisions)]
     arrays: dict[str, NDArray[Any]] = {
         "accepted": np.zeros(n, np.bool_),
         "logits": np.full((n, model.header.n_classes), np.nan, np.float32),
@@ -372,7 +393,7 @@ def _merged(
         "filled": np.zeros(n, np.int64),
         "reset": np.zeros(n, np.bool_),
     }
-    if any(part.belief is not None for part in made):
+    if like.smoothing is not None:
         arrays["belief"] = np.full((n, model.header.n_classes), np.nan)
     refused: dict[int, TemporalError] = {}
     for at, part in parts:
@@ -387,7 +408,7 @@ def _merged(
         refused=dict(sorted(refused.items())),
         closed=tuple(track for part in made for track in part.closed),
         class_labels=model.labels,
-        source=made[0].source if made else "unstated",
+        source=like.source,
         model_sha256=model.sha256,
         trained=model.trained,
         accepted=arrays["accepted"],

@@ -17,8 +17,20 @@ from typing import Any
 from wifi_densepose_temporal import _core
 from wifi_densepose_temporal.errors import ConfigError, FileError, TemporalError
 from wifi_densepose_temporal.model import TemporalModel
-from wifi_densepose_temporal.streams import StreamPool, TrackId
+from wifi_densepose_temporal.streams import Counters, StreamPool, TrackId
 
+_SETTINGS = (
+    "capacity",
+    "policy",
+    "landmark_blocks",
+    "cache_dtype",
+    "source",
+    "memory_limit",
+    "when_full",
+    "idle_s",
+    "gap",
+    "smoothing",
+)
 _SNAPSHOT = re.compile(r"(shard-\d+)\.(\d{1,18})\.snapshot")
 
 
@@ -50,12 +62,11 @@ class Worker:
                     f"{self.name} runs on a machine without {self.instruction_set} kernels, which the driver uses: its "
                     "results would have other bits; set WDT_INSTRUCTION_SET to what all machines have"
                 )
+            self.pool = StreamPool(self.model, **self.options)
             found = snapshots_in(self.folder).get(self.name)
             if found:
                 self.applied, path = max(found)
-                self.pool = StreamPool.load(path, self.model)
-            else:
-                self.pool = StreamPool(self.model, **self.options)
+                self.pool = _same_settings(StreamPool.load(path, self.model), self.pool, path)
         except TemporalError as error:
             return error
         for operation in log:
@@ -98,9 +109,16 @@ class Worker:
             return error
         return self.applied
 
-    def track_ids(self) -> tuple[TrackId, ...]:
-        """Of the tracks that are open."""
-        return tuple(self.pool.track_ids)
+    def tracks(self) -> tuple[TrackId, ...]:
+        """Names of the open tracks."""
+        return self.pool.tracks()
+
+    def counters(self, track_id: TrackId) -> Counters | TemporalError:
+        """As `StreamPool.counters`."""
+        try:
+            return self.pool.counters(track_id)
+        except TemporalError as error:
+            return error
 
     def export_tracks(self, track_ids: Sequence[TrackId]) -> bytes | TemporalError:
         """The tracks' states; they stay open here."""
@@ -112,6 +130,21 @@ class Worker:
     def process(self) -> int:
         """Its number, for whoever watches memory, or kills it in a test."""
         return os.getpid()
+
+
+def _same_settings(loaded: StreamPool, asked: StreamPool, path: Path) -> StreamPool:
+    """The pool of a snapshot, if it is what was asked for.
+
+    Raises:
+        ConfigError: it was made with another setting.
+    """
+    for name in _SETTINGS:
+        was, wanted = getattr(loaded, name), getattr(asked, name)
+        if was != wanted:
+            raise ConfigError(
+                f"{path} is of a pool with {name}={was!r}, and {wanted!r} is asked for; give {was!r}, or another folder"
+            )
+    return loaded
 
 
 def snapshots_in(folder: Path) -> dict[str, list[tuple[int, Path]]]:
