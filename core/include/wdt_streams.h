@@ -24,14 +24,14 @@ size_t wdt_streams_scratch_bytes(const wdt_model *model);
 /* Pushes n frames, each of another stream of this model. scratch: aligned for float. */
 void wdt_streams_push(const wdt_model *model, wdt_push *pushes, ptrdiff_t n, void *scratch);
 
-/* What a stream keeps, as wdt_stream_saved_bytes() bytes that are good wherever it lies: loaded into an empty stream of the
- * same model and configuration, it goes on with the same bits. */
-size_t wdt_stream_saved_bytes(const wdt_stream *stream);
-void wdt_stream_save(const wdt_stream *stream, void *bytes);
+/* What a stream of this configuration keeps, as bytes that are good wherever it lies: loaded into a stream of the same model
+ * and configuration, it goes on with the same bits. Of an addressable configuration. */
+size_t wdt_stream_saved_bytes(const wdt_model *model, const wdt_cache_config *config);
+void wdt_stream_save(const wdt_stream *stream, const wdt_cache_config *config, void *bytes);
 
-/* The bytes may be anyone's: whatever they are, no later call reads outside of the stream. WDT_E_LENGTH, WDT_E_CONFIG,
- * WDT_E_NON_FINITE: they are no such state; the stream has to be laid out again. */
-wdt_status wdt_stream_load(wdt_stream *stream, const void *bytes, size_t size);
+/* wdt_stream_saved_bytes() bytes, which may be anyone's: whatever they are, no later call reads outside of the stream, or
+ * computes with NaN. WDT_E_CONFIG, WDT_E_NON_FINITE: they are no such state, and the stream has to be laid out again. */
+wdt_status wdt_stream_load(wdt_stream *stream, const wdt_cache_config *config, const void *bytes);
 
 #ifdef __cplusplus
 }

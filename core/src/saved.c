@@ -16,24 +16,24 @@
 
 static char *content_of(const wdt_stream *stream)
 {
-    return stream->caches->state; /* a cache's memory begins with it, though it be of no bytes */
+    return (char *)(stream->caches + stream->model->layers);
 }
 
-static size_t content_bytes(const wdt_stream *stream)
+static size_t content_bytes(const wdt_model *model, const wdt_cache_config *config)
 {
-    return (size_t)((char *)(stream->pool + wdt_pool_floats(stream->model)) - content_of(stream));
+    return wdt_stream_state_bytes(model, config) - (size_t)model->layers * sizeof(wdt_cache);
 }
 
-size_t wdt_stream_saved_bytes(const wdt_stream *stream)
+size_t wdt_stream_saved_bytes(const wdt_model *model, const wdt_cache_config *config)
 {
-    return sizeof(int64_t) + content_bytes(stream);
+    return sizeof(int64_t) + content_bytes(model, config);
 }
 
-void wdt_stream_save(const wdt_stream *stream, void *bytes)
+void wdt_stream_save(const wdt_stream *stream, const wdt_cache_config *config, void *bytes)
 {
     const int64_t length = stream->length;
     memcpy(bytes, &length, sizeof length);
-    memcpy((char *)bytes + sizeof length, content_of(stream), content_bytes(stream));
+    memcpy((char *)bytes + sizeof length, content_of(stream), content_bytes(stream->model, config));
 }
 
 static int are_finite(const float *x, size_t n)
@@ -66,18 +66,15 @@ static int is_sound(const wdt_cache *cache, const wdt_head *head)
            (!cache->policy->is_sound || cache->policy->is_sound(cache));
 }
 
-wdt_status wdt_stream_load(wdt_stream *stream, const void *bytes, size_t size)
+wdt_status wdt_stream_load(wdt_stream *stream, const wdt_cache_config *config, const void *bytes)
 {
     const wdt_model *const model = stream->model;
     int64_t length;
-    if (size != wdt_stream_saved_bytes(stream)) {
-        return WDT_E_LENGTH;
-    }
     memcpy(&length, bytes, sizeof length);
     if (length < 0 || length > MAX_FRAMES || (!stream->caches->policy->place && length > stream->capacity)) {
         return WDT_E_CONFIG;
     }
-    memcpy(content_of(stream), (const char *)bytes + sizeof length, content_bytes(stream));
+    memcpy(content_of(stream), (const char *)bytes + sizeof length, content_bytes(model, config));
     stream->length = (ptrdiff_t)length;
     int sound = are_finite(stream->pool, wdt_pool_floats(model));
     for (int32_t l = 0; l < model->layers; l++) {

@@ -40,7 +40,10 @@ from wifi_densepose_temporal.errors import (
     MissingExtraError,
     NonFiniteError,
     ShapeError,
+    SnapshotError,
     TemporalError,
+    TimeOrderError,
+    TrackError,
     TrainingError,
 )
 from wifi_densepose_temporal.head import AetherTemporalHead
@@ -48,6 +51,7 @@ from wifi_densepose_temporal.instruction_set import choose_instruction_set
 from wifi_densepose_temporal.model import Prediction, Stream, TemporalModel
 from wifi_densepose_temporal.models import load_model
 from wifi_densepose_temporal.rvne import WeightBlob, WeightBlobHeader, WeightBlobView, init_random_blob
+from wifi_densepose_temporal.streams import Decisions, ForwardFilter, GapPolicy, StreamPool
 
 choose_instruction_set()
 
@@ -73,12 +77,15 @@ __all__ = [
     "CacheInUseError",
     "Capture",
     "ConfigError",
+    "Decisions",
     "DtypeError",
     "FeatureConfig",
     "FeatureStream",
     "FileError",
     "FormatError",
+    "ForwardFilter",
     "Frames",
+    "GapPolicy",
     "KvCache",
     "LeakageError",
     "MemoryLimitError",
@@ -86,10 +93,14 @@ __all__ = [
     "NonFiniteError",
     "Prediction",
     "ShapeError",
+    "SnapshotError",
     "Stream",
+    "StreamPool",
     "TemporalError",
     "TemporalHeadConfig",
     "TemporalModel",
+    "TimeOrderError",
+    "TrackError",
     "TrainingError",
     "WeightBlob",
     "WeightBlobHeader",

@@ -65,6 +65,18 @@ class BatchRefusedError(TemporalError):
         )
 
 
+class TrackError(TemporalError, LookupError):
+    """A track that is not open in a pool, that is open already, or that stands twice in one push."""
+
+
+class TimeOrderError(TemporalError, ValueError):
+    """A frame whose time is not after that of its track's last one."""
+
+
+class SnapshotError(TemporalError, ValueError):
+    """A file that is no snapshot of a pool, that is damaged, or that is another model's."""
+
+
 class MemoryLimitError(TemporalError, MemoryError):
     """A cache or stream larger than this machine can give."""
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import secrets
 import stat
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import BinaryIO
 
 from wifi_densepose_temporal.errors import ConfigError, FileError
 
@@ -59,6 +61,59 @@ def write_whole(path: str | os.PathLike[str], content: bytes) -> None:
     finally:
         if beside is not None:
             beside.unlink(missing_ok=True)  # there only if the renaming was not reached, by whatever cause
+
+
+def write_in_parts(path: str | os.PathLike[str], write: Callable[[BinaryIO], None]) -> None:
+    """Lets `write` write a file beside `path`, which it alone may read, and renames it: for what is too large for memory.
+
+    When this returns, the file is on the disk, its name too. What a killed process has left beside `path` is removed.
+
+    Raises:
+        FileError: it cannot be written; what was at `path` is as it was.
+    """
+    beside = None
+    try:
+        target = Path(path)
+        _remove_orphans(target)
+        beside = target.with_name(f".{target.name[:100]}.{os.getpid()}.{secrets.token_hex(8)}.part")
+        descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0), 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(target)
+        folder = os.open(target.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    except (OSError, ValueError, TypeError) as error:
+        if isinstance(error, TemporalError):
+            raise
+        reason = getattr(error, "strerror", None) or error
+        raise FileError(f"cannot write {path!s}: {reason}; check the folder, its permissions and its space") from None
+    finally:
+        if beside is not None:
+            beside.unlink(missing_ok=True)  # there only if the renaming was not reached, by whatever cause
+
+
+def _remove_orphans(target: Path) -> None:
+    """Removes parts that processes of this machine have left which are no more."""
+    start = f".{target.name[:100]}."
+    for part in target.parent.glob(f"{glob.escape(start)}*.part"):
+        process = part.name[len(start) :].split(".")[0]
+        if process.isdecimal() and process != str(os.getpid()) and not _is_running(int(process)):
+            part.unlink(missing_ok=True)
+
+
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):
+        return True
+    return True
 
 
 def require_new(out: Path, read: Iterable[Path]) -> None:

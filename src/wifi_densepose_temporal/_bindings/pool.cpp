@@ -168,16 +168,19 @@ class Pool {
     nb::bytes save(ptrdiff_t slot) {
         Claim claim(busy);
         const wdt_stream *const stream = &streams[checked(slot)];
-        std::vector<char> bytes(wdt_stream_saved_bytes(stream));
-        wdt_stream_save(stream, bytes.data());
-        return nb::bytes(bytes.data(), bytes.size());
+        nb::object bytes = nb::steal(PyBytes_FromStringAndSize(nullptr, static_cast<Py_ssize_t>(state_bytes())));
+        if (!bytes.is_valid()) {
+            throw nb::python_error();
+        }
+        wdt_stream_save(stream, &config, PyBytes_AS_STRING(bytes.ptr()));
+        return nb::borrow<nb::bytes>(bytes);
     }
 
     // False: those bytes are no state of this model and these caches, and the slot is empty.
     bool load(ptrdiff_t slot, nb::bytes bytes) {
         Claim claim(busy);
         const size_t at = checked(slot);
-        const bool fits = wdt_stream_load(&streams[at], bytes.data(), bytes.size()) == WDT_OK;
+        const bool fits = bytes.size() == state_bytes() && wdt_stream_load(&streams[at], &config, bytes.data()) == WDT_OK;
         if (!fits) {
             std::memset(memory[at], 0, stride);
             empty(at);
@@ -185,7 +188,8 @@ class Pool {
         return fits;
     }
 
-    size_t saved_bytes(ptrdiff_t slot) { return wdt_stream_saved_bytes(&streams[checked(slot)]); }
+    // Of any slot.
+    size_t state_bytes() const { return wdt_stream_saved_bytes(&model, &config); }
     size_t slots() const { return streams.size(); }
 };
 
@@ -206,5 +210,6 @@ void bind_pool(nb::module_ &m) {
         .def("save", &Pool::save)
         .def("load", &Pool::load)
         .def_prop_ro("slots", &Pool::slots)
+        .def_prop_ro("state_bytes", &Pool::state_bytes)
         .def_ro("stride", &Pool::stride);
 }

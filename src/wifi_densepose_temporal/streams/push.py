@@ -1,0 +1,277 @@
+"""One push into a pool: which rows can be taken, what silences ask for, the model, and what is noted of each track.
+
+Whole arrays at a time: a row that is refused is looked at alone, and costs the others nothing.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from wifi_densepose_temporal import _core
+from wifi_densepose_temporal.arrays import Floats, as_float32, require_finite
+from wifi_densepose_temporal.errors import (
+    CacheFullError,
+    ConfigError,
+    MemoryLimitError,
+    NonFiniteError,
+    ShapeError,
+    TemporalError,
+    TimeOrderError,
+    TrackError,
+)
+from wifi_densepose_temporal.streams.decisions import Decisions
+from wifi_densepose_temporal.streams.tracks import TrackId
+
+if TYPE_CHECKING:
+    from wifi_densepose_temporal.streams.pool import StreamPool
+
+#: Rows after a silence that are gone through together; the states of so many tracks are kept meanwhile.
+_GAPS_AT_A_TIME = 64
+
+_OK = int(_core.Status.OK)
+
+
+class Push:
+    """The rows of one call. `slots` is -1 where no track is open; `accepted` is False where a row has been refused."""
+
+    def __init__(
+        self, pool: StreamPool, track_ids: Sequence[TrackId] | NDArray[np.generic], frames: object, times_s: ArrayLike | None
+    ) -> None:
+        """Checks all that can be checked without running anything.
+
+        Raises:
+            ConfigError, ShapeError, DtypeError, MemoryLimitError: as `StreamPool.push`.
+        """
+        self.pool, self.model = pool, pool.model
+        self.ids = _as_ids(track_ids)
+        count = len(self.ids)
+        self.refused: dict[int, TemporalError] = {}
+        self.accepted = np.ones(count, np.bool_)
+        self.slots = self._look_up()
+        self.frames = self._as_frames(frames)
+        self.times = None if times_s is None else self._as_times(times_s)
+        self.filled, self.reset = np.zeros(count, np.int64), np.zeros(count, np.bool_)
+        self._refuse_strangers()
+        self.apart_s = self._times_apart()
+        try:
+            self.logits = np.full((count, self.model.header.n_classes), np.nan, np.float32)
+            self.embedding = np.full((count, self.model.embedding_dim), np.nan, np.float32)
+            classes = self.model.header.n_classes if pool.smoothing else 0
+            self.belief = np.full((count, classes), np.nan)
+        except MemoryError:
+            raise MemoryLimitError(f"the answers to {count} frames do not fit into memory; push fewer at once") from None
+
+    # --------------------------------------------------------------------------------------------------- the arguments
+
+    def _look_up(self) -> NDArray[np.int64]:
+        known = self.pool._slots
+        try:
+            found = map(known.get, self.ids, itertools.repeat(-1))
+            return np.fromiter(found, np.int64, len(self.ids))
+        except TypeError:  # a name that cannot be looked up
+            return np.array([known.get(name, -1) if isinstance(name, int | str) else -1 for name in self.ids], np.int64)
+
+    def _as_frames(self, frames: object) -> Floats:
+        count, features = len(self.ids), self.model.input_dim
+        if isinstance(frames, list | tuple):
+            return self._as_rows(frames)
+        rows = as_float32("frames", frames)
+        if rows.shape != (count, features):
+            raise ShapeError(f"frames has shape {rows.shape}; expected {(count, features)}, a row for each track")
+        return rows
+
+    def _as_rows(self, frames: Sequence[object]) -> Floats:
+        """Each frame alone: one that is none refuses its own track."""
+        features = self.model.input_dim
+        if len(frames) != len(self.ids):
+            raise ShapeError(f"{len(frames)} frames for {len(self.ids)} tracks; give one for each")
+        rows = np.zeros((len(frames), features), np.float32)
+        for i, frame in enumerate(frames):
+            try:
+                row = as_float32("frame", frame)
+                if row.shape != (features,):
+                    raise ShapeError(f"frame has shape {row.shape}; this model takes [{features}]")
+                rows[i] = row
+            except TemporalError as error:
+                self._refuse(i, error)
+        return rows
+
+    def _as_times(self, times_s: ArrayLike) -> NDArray[np.float64]:
+        try:
+            times = np.asarray(times_s, np.float64)
+        except (TypeError, ValueError) as error:
+            raise ConfigError(f"times_s cannot be read as numbers: {error}") from None
+        if times.shape != (len(self.ids),):
+            raise ShapeError(f"times_s has shape {times.shape}; expected ({len(self.ids)},), a time for each track")
+        return times
+
+    # --------------------------------------------------------------------------------------------------------- refusals
+
+    def _refuse(self, row: int, error: TemporalError) -> None:
+        self.accepted[row] = False
+        self.refused.setdefault(row, error)
+
+    def _refuse_strangers(self) -> None:
+        """Tracks that are not open, and all but the first place of one that stands there more than once."""
+        rows = np.arange(len(self.ids))
+        for i in np.flatnonzero(self.slots < 0).tolist():
+            self._refuse(i, TrackError(f"track {self.ids[i]!r:.100} is not open; open() it first"))
+        first = np.empty(len(self.pool._rows) + 1, np.int64)  # and a place for -1
+        first[self.slots[::-1]] = rows[::-1]
+        for i in np.flatnonzero((first[self.slots] != rows) & (self.slots >= 0)).tolist():
+            self._refuse(i, TrackError(f"track {self.ids[i]!r:.100} stands there twice; push one frame of it at a time"))
+
+    def _times_apart(self) -> NDArray[np.float64]:
+        """`[N]` seconds since each track's last frame, NaN where there was none; refuses times that cannot be."""
+        if self.times is None:
+            return np.full(len(self.ids), np.nan)
+        last = self._noted("last_time_s")
+        with np.errstate(invalid="ignore"):
+            apart = self.times - last
+            wrong = ~np.isfinite(self.times) | (apart <= 0)
+        for i in np.flatnonzero(wrong).tolist():
+            if not np.isfinite(self.times[i]):
+                self._refuse(i, NonFiniteError(f"times_s[{i}] is {self.times[i]}; expected seconds"))
+            else:
+                self._refuse(
+                    i, TimeOrderError(f"times_s[{i}] is {self.times[i]}; the track's last frame was at {last[i]}: late ones are dropped")
+                )
+        return apart
+
+    def _noted(self, name: str) -> NDArray[np.float64]:
+        """A number of each row's track, NaN where none is open."""
+        values = self.pool._rows[name]
+        return np.where(self.slots >= 0, values[self.slots] if len(values) else np.nan, np.nan)
+
+    def _why(self, row: int, status: int) -> TemporalError:
+        if status == _core.Status.FULL:
+            return CacheFullError(f"the track holds all of {self.pool.capacity} frames; close it, or use another policy")
+        if status == _core.Status.HALF_RANGE:
+            return NonFiniteError("the frame gives cached values beyond +-65504 (float16): use float32 caches")
+        try:
+            require_finite("frame", self.frames[row])
+        except NonFiniteError as error:
+            return error
+        return NonFiniteError("the frame is so large that the model's activations overflow; check its scale")
+
+    # ------------------------------------------------------------------------------------------------------------ the run
+
+    def run(self) -> None:
+        """Pushes what has not been refused, and notes what became of each row."""
+        late = np.zeros(len(self.ids), np.bool_)
+        if self.pool.gap is not None and self.times is not None:
+            late = self.pool.gap.is_gap(self.apart_s) & self.accepted
+        status = self._push(self.accepted & ~late)
+        rows = np.flatnonzero(late)
+        for begin in range(0, len(rows), _GAPS_AT_A_TIME):
+            self._push_late(rows[begin : begin + _GAPS_AT_A_TIME], status)
+        for i in np.flatnonzero((status != _OK) & self.accepted).tolist():
+            self._refuse(i, self._why(i, int(status[i])))
+        self._note()
+
+    def _push(self, which: NDArray[np.bool_]) -> NDArray[np.uint8]:
+        status = np.zeros(len(self.ids), np.uint8)
+        slots = self.slots if which.all() else np.where(which, self.slots, -1)
+        pool = self.pool
+        pool._core.push(slots, self.frames, self.logits, self.embedding, status, pool.threads)
+        return status
+
+    def _push_late(self, rows: NDArray[np.int64], status: NDArray[np.uint8]) -> None:
+        """Frames after a silence: into a stream that starts anew, or behind the frames that are missing. All or nothing."""
+        gap, core, slots = self.pool.gap, self.pool._core, self.slots[rows]
+        assert gap is not None
+        before = [core.save(slot) for slot in slots.tolist()]
+        anew = self.apart_s[rows] > gap.longest_s
+        for slot in slots[anew].tolist():
+            core.reset(slot)
+        missing = gap.missing(self.apart_s[rows])
+        taken = self._fill(rows, missing)
+        which = np.zeros(len(self.ids), np.bool_)
+        which[rows[taken == _OK]] = True
+        status[rows] = np.where(taken == _OK, self._push(which)[rows], taken)
+        for slot, state, outcome in zip(slots.tolist(), before, status[rows].tolist(), strict=True):
+            if outcome != _OK:
+                core.load(slot, state)
+        self.filled[rows], self.reset[rows] = missing, anew
+
+    def _fill(self, rows: NDArray[np.int64], missing: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """Pushes the missing frames of these rows, one of each at a time; the first refusal of each."""
+        pool, gap, taken = self.pool, self.pool.gap, np.zeros(len(rows), np.uint8)
+        if not missing.any():
+            return taken
+        assert gap is not None
+        before, after = pool._rows["last_frame"][self.slots[rows]], self.frames[rows]
+        logits, embedding = self.logits[rows], self.embedding[rows]  # of these, nothing is told
+        for number in range(1, int(missing.max()) + 1):
+            share = (number / (missing + 1)).astype(np.float32)
+            with np.errstate(invalid="ignore", over="ignore"):
+                fillers = np.ascontiguousarray(gap.filler(before, after, share))
+            slots = np.where((missing >= number) & (taken == _OK), self.slots[rows], -1)
+            status = np.zeros(len(rows), np.uint8)
+            pool._core.push(slots, fillers, logits, embedding, status, pool.threads)
+            taken = np.where(taken == _OK, status, taken)
+        return taken
+
+    def _note(self) -> None:
+        """Counters, times and beliefs of all tracks at once."""
+        taken, noted = self.accepted, self.pool._rows
+        slots = self.slots[taken]
+        if self.refused:
+            rows = np.fromiter(self.refused, np.int64)
+            self.filled[rows], self.reset[rows] = 0, False
+            self.logits[rows] = self.embedding[rows] = np.nan
+            known = self.slots[rows]
+            np.add.at(noted["refused"], known[known >= 0], 1)
+        noted["frames"][slots] += 1
+        noted["seen_clock_s"][slots] = time.monotonic()
+        if self.times is not None:
+            noted["last_time_s"][slots] = noted["seen_time_s"][slots] = self.times[taken]
+        if self.filled.any() or self.reset.any():
+            noted["filled"][slots] += self.filled[taken]
+            noted["resets"][slots] += self.reset[taken]
+        if noted["last_frame"].shape[1]:
+            noted["last_frame"][slots] = self.frames[taken]
+        if self.pool.smoothing is not None and len(slots):
+            self._smooth(slots, taken)
+        self.counted = np.nan_to_num(self._noted("frames")).astype(np.int64)
+
+    def _smooth(self, slots: NDArray[np.int64], taken: NDArray[np.bool_]) -> None:
+        smoothing, noted, classes = self.pool.smoothing, self.pool._rows["belief"], self.belief.shape[1]
+        assert smoothing is not None
+        apart = self.apart_s[taken]
+        apart = np.where(np.isnan(apart), self.pool.period_s, apart)
+        belief = np.where(self.reset[taken, None], 1 / classes, noted[slots])
+        noted[slots] = self.belief[taken] = smoothing.update(belief, self.logits[taken], apart)
+
+    def decisions(self, closed: tuple[TrackId, ...]) -> Decisions:
+        """The answer."""
+        return Decisions(
+            track_ids=tuple(self.ids),
+            accepted=self.accepted,
+            refused=dict(sorted(self.refused.items())),
+            logits=self.logits,
+            embedding=self.embedding,
+            frames=self.counted,
+            filled=self.filled,
+            reset=self.reset,
+            belief=self.belief if self.pool.smoothing is not None else None,
+            closed=closed,
+            class_labels=self.model.labels,
+            source=self.pool.source,
+            model_sha256=self.model.sha256,
+            trained=self.model.trained,
+        )
+
+
+def _as_ids(track_ids: object) -> list[TrackId]:
+    if isinstance(track_ids, np.ndarray) and track_ids.ndim == 1:
+        return list(track_ids.tolist())
+    if isinstance(track_ids, str | bytes) or not isinstance(track_ids, Iterable):
+        raise ConfigError(f"track_ids is {type(track_ids).__name__}; expected a list of tracks")
+    return list(track_ids)
