@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import BinaryIO
 
-from wifi_densepose_temporal.errors import ConfigError, FileError
+from wifi_densepose_temporal.errors import ConfigError, FileError, TemporalError
 
 
 def read_whole(path: str | os.PathLike[str], max_bytes: int) -> bytes:

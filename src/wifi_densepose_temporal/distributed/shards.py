@@ -43,7 +43,11 @@ DEFAULT_TIMEOUT_S = 30.0
 
 
 class ShardedPool:
-    """Tracks over several workers; results, order and bits are those of one `StreamPool`."""
+    """Tracks over several workers; results, order and bits are those of one `StreamPool`.
+
+    Attributes:
+        folder: of the snapshots.
+    """
 
     def __init__(
         self,
@@ -75,11 +79,11 @@ class ShardedPool:
         self._every = as_int("snapshot_every", snapshot_every, least=1)
         self._timeout_s = _seconds(timeout_s)
         workers = as_int("workers", workers, least=1)
-        self._folder = _made(Path(folder))
-        names = sorted(snapshots_in(self._folder), key=_number)
+        self.folder = _made(Path(folder))
+        names = sorted(snapshots_in(self.folder), key=_number)
         if names and len(names) != workers:
             raise ConfigError(
-                f"{self._folder} holds snapshots of {len(names)} shards, and workers is {workers}: start with "
+                f"{self.folder} holds snapshots of {len(names)} shards, and workers is {workers}: start with "
                 f"{len(names)}, and then add_worker() or remove_worker(); or give another folder"
             )
         self._model, self._like = model, StreamPool(model, **options)  # which refuses what no pool can be
@@ -97,7 +101,7 @@ class ShardedPool:
 
     def _new_shard(self, name: str) -> Shard:
         model, options, instruction_set = self._arguments
-        worker = partial(self._actor.remote, model, name, self._folder, options, instruction_set)
+        worker = partial(self._actor.remote, model, name, self.folder, options, instruction_set)
         return Shard(self._ray, name, worker, self._every, self._timeout_s)
 
     def __enter__(self) -> Self:
@@ -109,7 +113,7 @@ class ShardedPool:
         self.stop()
 
     def __repr__(self) -> str:
-        return f"ShardedPool({len(self._shards)} shards, folder={str(self._folder)!r}, model={self._model!r})"
+        return f"ShardedPool({len(self._shards)} shards, folder={str(self.folder)!r}, model={self._model!r})"
 
     @property
     def shards(self) -> tuple[str, ...]:
@@ -305,7 +309,7 @@ class ShardedPool:
             missing = [track for track in away if track not in tracks[shard_of(track, self.shards)]]
             if missing:
                 raise FileError(
-                    f"{self._folder} holds {len(missing)} tracks on {name} that belong elsewhere, such as "
+                    f"{self.folder} holds {len(missing)} tracks on {name} that belong elsewhere, such as "
                     f"{missing[0]!r}: its snapshots are of different pools; give the folder of one"
                 )
             self._drop(self._shards[name], away)
@@ -313,7 +317,7 @@ class ShardedPool:
     def _discard(self, shard: Shard) -> None:
         """Ends a shard that has no track any more, and its snapshots."""
         shard.kill()
-        for _, path in snapshots_in(self._folder).get(shard.name, ()):
+        for _, path in snapshots_in(self.folder).get(shard.name, ()):
             path.unlink(missing_ok=True)
 
     # ------------------------------------------------------------------------------------------------ talking to shards

@@ -63,6 +63,8 @@ class Worker:
                     "results would have other bits; set WDT_INSTRUCTION_SET to what all machines have"
                 )
             self.pool = StreamPool(self.model, **self.options)
+            for left in self.folder.glob(f".{self.name}.*.part"):
+                left.unlink(missing_ok=True)  # by a former life, which was killed while it wrote
             found = snapshots_in(self.folder).get(self.name)
             if found:
                 self.applied, path = max(found)
