@@ -1,4 +1,4 @@
-"""Lays benchmarks/results/*.json out: tables of docs/performance.md, docs/firmware.md, README.md; docs/roofline.png.
+"""Lays benchmarks/results/*.json out: tables of docs/*.md and of the README, and docs/roofline.png.
 
 Text between `<!-- name -->` and `<!-- end name -->` is written by this script; the rest of the pages is not touched.
 `--check` writes nothing, and fails if a page is not what would be written.
@@ -17,12 +17,18 @@ import backward
 import decode
 import node
 import prefill
+import sharding
 import threads
 from measure import Result, Table, digits
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
-PAGES = (ROOT / "docs" / "performance.md", ROOT / "docs" / "firmware.md", ROOT / "README.md")
+PAGES = (
+    ROOT / "docs" / "performance.md",
+    ROOT / "docs" / "firmware.md",
+    ROOT / "docs" / "scale.md",
+    ROOT / "README.md",
+)
 SCRIPTS = {
     "prefill": prefill,
     "against_torch": against_torch,
@@ -34,16 +40,19 @@ SCRIPTS = {
 
 def read_results() -> dict[str, Result]:
     """All result files, by benchmark."""
-    return {name: json.loads((RESULTS / f"{name}.json").read_text()) for name in (*SCRIPTS, "node", "speedup")}
+    return {
+        name: json.loads((RESULTS / f"{name}.json").read_text()) for name in (*SCRIPTS, "sharding", "node", "speedup")
+    }
 
 
 def sections(results: dict[str, Result]) -> dict[str, str]:
     """What stands between the markers, by name."""
-    scripts = SCRIPTS | {"node": node}  # which measures no time: of no machine's facts
+    scripts = SCRIPTS | {"sharding": sharding, "node": node}  # node measures no time: of no machine's facts
     tables = [table for name, script in scripts.items() for table in script.tables(results[name])]
     texts = {table.name: table.markdown() for table in tables}
     return texts | {
         "machine": _machine(results),
+        "sharding_machine": "{machine}; {software}".format(**results["sharding"]),
         "summary": summary(results).markdown(),
         "speedup": speedup(results["speedup"]).markdown(),
     }

@@ -22,7 +22,8 @@ from wifi_densepose_temporal.errors import ShardLostError
 from wifi_densepose_temporal.streams import Decisions, StreamPool
 
 MODEL = "activity"
-RATE_HZ = 50
+#: Bytes of a track's name as it travels, and of a decision beside its numbers: counts, flags.
+NAME_BYTES, TOLD_BYTES = 16, 26
 NEVER = 1 << 29  # operations until a snapshot that nobody asked for
 
 
@@ -31,6 +32,7 @@ class Ticks:
 
     def __init__(self, tracks: int) -> None:
         self.names = [f"track-{number}" for number in range(tracks)]
+        self.period_s = StreamPool(load_model(MODEL)).period_s
         rng = np.random.default_rng(0)
         self.frames = rng.normal(0, 0.1, (8, tracks, load_model(MODEL).input_dim)).astype(np.float32)
         self.pushed: dict[int, int] = {}
@@ -38,7 +40,7 @@ class Ticks:
     def push(self, pool: StreamPool | ShardedPool) -> tuple[float, Decisions]:
         """Seconds of a pool's next tick, and its decisions."""
         number = self.pushed[id(pool)] = self.pushed.get(id(pool), -1) + 1
-        frames, times = self.frames[number % len(self.frames)], np.full(len(self.names), number / RATE_HZ)
+        frames, times = self.frames[number % len(self.frames)], np.full(len(self.names), number * self.period_s)
         start = time.perf_counter()
         made = pool.push(self.names, frames, times)
         return time.perf_counter() - start, made
@@ -58,19 +60,43 @@ def measure(quick: bool) -> Result:
             for name in ticks.names:
                 pool.open(name)
         samples: dict[str, list[float]] = {name: [] for name in pools}
+        driver: list[float] = []
         for turn in range(warm + turns):
             for name, pool in pools.items():
+                busy = time.process_time()
                 seconds, made = ticks.push(pool)
+                busy = time.process_time() - busy
                 if not made.accepted.all():
                     raise RuntimeError(f"{name}: {next(iter(made.refused.values()))}")
                 if turn >= warm:
                     samples[name].append(seconds)
+                    if name == "2":
+                        driver.append(busy)
         facts = {"tracks": tracks, "ticks": turns, "ms": {name: 1e3 * median(times) for name, times in samples.items()}}
+        facts |= {"period_s": ticks.period_s, "driver_us": 1e6 * median(driver) / tracks, "sizes": _sizes()}
         result = {**facts, "snapshot": _snapshot(pools["2"], Path(folder) / "2")}
         result["recovery"] = _recovery(pools["2"], ticks, deaths, facts["ms"]["2"])
         for workers in (1, 2):
             pools[str(workers)].stop()
     return result
+
+
+def _sizes() -> Result:
+    """Of a track, by model and dtype of its caches: bytes in memory and in a snapshot, and the numbers of a frame."""
+    sizes: Result = {}
+    for name in ("activity", "reid"):
+        model = load_model(name)
+        sizes[name] = {"features": model.input_dim, "classes": model.header.n_classes, "embedding": model.embedding_dim}
+        for dtype in ("float32", "float16"):
+            pool = StreamPool(model, cache_dtype=dtype)
+            pool.open(0)
+            one = len(pool.export_tracks([0]))
+            pool.open(1)
+            sizes[name][dtype] = {
+                "memory": pool.bytes_per_track,
+                "snapshot": len(pool.export_tracks([0, 1])) - one,
+            }
+    return sizes
 
 
 def _snapshot(pool: ShardedPool, folder: Path) -> Result:
@@ -111,10 +137,56 @@ def tables(result: Result) -> list[Table]:
     columns = ("", "ms a tick", "µs a track", "1 worker / this")
     outro = (
         f"A snapshot of all tracks, by two workers, takes {digits(snapshot['ms'])} ms and "
-        f"{snapshot['bytes'] / 1e6:.1f} MB. A worker that is killed {recovery['log']} ticks after its snapshot costs {digits(recovery['ms'])} ms "
-        f"(median of {recovery['deaths']}), and its {recovery['in_flight']:.0f} frames in flight are reported as such."
+        f"{snapshot['bytes'] / 1e6:.0f} MB. A worker that is killed {recovery['log']} ticks after its snapshot costs "
+        f"{digits(recovery['ms'])} ms (median of {recovery['deaths']} deaths); its {recovery['in_flight']:.0f} frames "
+        "in flight are reported as such."
     )
-    return [Table("sharding", intro, columns, rows, outro)]
+    return [Table("sharding", intro, columns, rows, outro), _track_sizes(result), _scale(result)]
+
+
+def _track_sizes(result: Result) -> Table:
+    rows = [
+        (
+            f"`{name}`",
+            dtype,
+            *(f"{sizes[dtype][what] / 1e3:.0f} kB" for what in ("memory", "snapshot")),
+            str(4 * sizes["features"]),
+            str(4 * sizes["embedding"] + 12 * sizes["classes"]),
+        )
+        for name, sizes in result["sizes"].items()
+        for dtype in ("float32", "float16")
+    ]
+    columns = ("model", "caches", "memory", "snapshot", "bytes of a frame", "bytes of a decision")
+    return Table("track_sizes", "A track of a pool's default capacity, 256 frames a layer.", columns, rows)
+
+
+def _scale(result: Result) -> Table:
+    """What so many tracks need, from what one takes: no measurement."""
+    sizes, rate, us = result["sizes"][MODEL], 1 / result["period_s"], 1e3 * result["ms"]["alone"] / result["tracks"]
+    sent = 4 * sizes["features"] + 8 + NAME_BYTES
+    told = 4 * sizes["embedding"] + 12 * sizes["classes"] + TOLD_BYTES + NAME_BYTES
+    counts = (10_000, 100_000, 1_000_000)
+
+    def row(what: str, unit: str, of_one: float) -> tuple[str, ...]:
+        return (what, *(f"{digits(count * of_one)} {unit}" for count in counts))
+
+    rows = [
+        row("frames a second", "thousand", rate / 1e3),
+        row("cores of workers", "", rate * us / 1e6),
+        row("cores of a driver, which has one", "", rate * result["driver_us"] / 1e6),
+        row("memory, float32 caches", "GB", sizes["float32"]["memory"] / 1e9),
+        row("memory, float16 caches", "GB", sizes["float16"]["memory"] / 1e9),
+        row("frames to the shards", "MB/s", rate * sent / 1e6),
+        row("decisions back", "MB/s", rate * told / 1e6),
+        row("a snapshot of all, float32", "GB", sizes["float32"]["snapshot"] / 1e9),
+        row("the driver's log of 100 ticks", "GB", 100 * sent / 1e9),
+    ]
+    intro = (
+        f"`{MODEL}` at {rate:.0f} frames a second a track. A frame takes {us:.1f} µs of a worker and "
+        f"{result['driver_us']:.2f} µs of the driver, both measured with {result['tracks']:,} tracks; the rest is "
+        "multiplication."
+    )
+    return Table("scale", intro, ("", *(f"{count:,} tracks" for count in counts)), rows)
 
 
 if __name__ == "__main__":

@@ -18,15 +18,17 @@ from wifi_densepose_temporal.errors import FileError, ShardLostError, TemporalEr
 
 logger = logging.getLogger(__name__)
 
-#: A worker has to import, to read its snapshot and to apply its log; it is given up when it dies so often over it.
-START_TIMEOUT_S = 120.0
+#: For what reads or writes a whole shard: its start, with imports, snapshot and log, and a snapshot.
+WHOLE_SHARD_S = 300.0
+
+#: A shard that dies so often while it is started is given up by the call.
 MAX_STARTS = 3
 
 
 class Shard:
     """One shard, as the driver sees it."""
 
-    def __init__(self, ray: Any, name: str, worker: Callable[[], Any], snapshot_every: int, timeout_s: float) -> None:
+    def __init__(self, ray: Any, name: str, worker: Callable[[], Any], snapshot_every: int) -> None:
         """Starts it.
 
         Args:
@@ -34,10 +36,9 @@ class Shard:
             name: of the shard, and of its snapshots.
             worker: starts a process, a Ray actor of `Worker`.
             snapshot_every: operations between snapshots.
-            timeout_s: seconds that it has to answer.
         """
         self.name = name
-        self._ray, self._worker, self._every, self.timeout_s = ray, worker, snapshot_every, timeout_s
+        self._ray, self._worker, self._every = ray, worker, snapshot_every
         self._log: deque[Operation] = deque()
         self._acknowledged: int | None = None  # the last operation's number; a snapshot may hold some from before
         self._saving: Any = None
@@ -56,11 +57,13 @@ class Shard:
         for _ in range(MAX_STARTS):
             if self._starting is None:
                 break
-            answer = answers(self._ray, {self: lambda: self._starting}, START_TIMEOUT_S)[self]
+            answer = answers(self._ray, {self: lambda: self._starting}, WHOLE_SHARD_S)[self]
             if not isinstance(answer, ShardLostError):
                 self._started(answer)
         if self._starting is not None:
             raise answer
+        if self._saving is not None:  # which is not to be taken for a shard that hangs
+            self._ray.wait([self._saving], timeout=WHOLE_SHARD_S)
         if len(self._log) >= 2 * self._every:
             save_all(self._ray, [self])
 
@@ -163,8 +166,8 @@ def save_all(ray: Any, shards: Iterable[Shard]) -> None:
     """
     shards = list(shards)
     failed = []
-    timeout_s = max((shard.timeout_s for shard in shards), default=0.0)
-    for shard, answer in answers(ray, {shard: partial(shard.ask, "snapshot") for shard in shards}, timeout_s).items():
+    asks = {shard: partial(shard.ask, "snapshot") for shard in shards}
+    for shard, answer in answers(ray, asks, WHOLE_SHARD_S).items():
         try:
             shard.saved(answer)
         except TemporalError as error:

@@ -67,7 +67,7 @@ class ShardedPool:
             workers: shards; each is a process.
             snapshot_every: operations (pushes, tracks opened or closed) of a shard after which its next snapshot is
                 made. The driver keeps at most twice as many in memory, with their frames.
-            timeout_s: seconds after which a shard that has not answered is taken for dead.
+            timeout_s: seconds after which a shard that has not answered is taken for dead; not of its snapshots.
             options: of each `StreamPool`; `memory_limit` is each shard's.
 
         Raises:
@@ -102,7 +102,7 @@ class ShardedPool:
     def _new_shard(self, name: str) -> Shard:
         model, options, instruction_set = self._arguments
         worker = partial(self._actor.remote, model, name, self.folder, options, instruction_set)
-        return Shard(self._ray, name, worker, self._every, self._timeout_s)
+        return Shard(self._ray, name, worker, self._every)
 
     def __enter__(self) -> Self:
         return self
@@ -244,6 +244,7 @@ class ShardedPool:
         Raises:
             TemporalError: a shard was lost, or a snapshot cannot be written; all tracks are where they were.
         """
+        self._refuse_stopped()
         name = f"shard-{1 + max(_number(name) for name in self._shards)}"
         new, shards = self._new_shard(name), (*self._shards, name)
         tracks = self.tracks()

@@ -65,16 +65,25 @@ class Worker:
             self.pool = StreamPool(self.model, **self.options)
             for left in self.folder.glob(f".{self.name}.*.part"):
                 left.unlink(missing_ok=True)  # by a former life, which was killed while it wrote
-            found = snapshots_in(self.folder).get(self.name)
-            if found:
-                self.applied, path = max(found)
-                self.pool = _same_settings(StreamPool.load(path, self.model), self.pool, path)
+            self._take_snapshot()
         except TemporalError as error:
             return error
         for operation in log:
             if operation.number > self.applied:
                 self.apply(operation)
         return self.applied
+
+    def _take_snapshot(self) -> None:
+        while found := snapshots_in(self.folder).get(self.name):
+            number, path = max(found)
+            try:
+                loaded = StreamPool.load(path, self.model)
+            except FileError:
+                if path.exists():
+                    raise
+                continue  # a former life has just written a newer one, and deleted this
+            self.pool, self.applied = _same_settings(loaded, self.pool, path), number
+            return
 
     def apply(self, operation: Operation) -> Any:
         """Applies the next operation; gives its result, or its error: a pool that refuses is as it was.
