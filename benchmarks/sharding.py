@@ -171,13 +171,13 @@ def _scale(result: Result) -> Table:
         return (what, *(f"{digits(count * of_one)} {unit}" for count in counts))
 
     rows = [
-        row("frames a second", "thousand", rate / 1e3),
-        row("cores of workers", "", rate * us / 1e6),
-        row("cores of a driver, which has one", "", rate * result["driver_us"] / 1e6),
+        row("frames a second", "million", rate / 1e6),
+        row("workers, a core each", "cores", rate * us / 1e6),
+        row("drivers, a core each", "cores", rate * result["driver_us"] / 1e6),
         row("memory, float32 caches", "GB", sizes["float32"]["memory"] / 1e9),
         row("memory, float16 caches", "GB", sizes["float16"]["memory"] / 1e9),
-        row("frames to the shards", "MB/s", rate * sent / 1e6),
-        row("decisions back", "MB/s", rate * told / 1e6),
+        row("frames to the shards", "GB/s", rate * sent / 1e9),
+        row("decisions back", "GB/s", rate * told / 1e9),
         row("a snapshot of all, float32", "GB", sizes["float32"]["snapshot"] / 1e9),
         row("the driver's log of 100 ticks", "GB", 100 * sent / 1e9),
     ]
@@ -186,7 +186,8 @@ def _scale(result: Result) -> Table:
         f"{result['driver_us']:.2f} µs of the driver, both measured with {result['tracks']:,} tracks; the rest is "
         "multiplication."
     )
-    return Table("scale", intro, ("", *(f"{count:,} tracks" for count in counts)), rows)
+    outro = f"So one driver has time for {1e6 / (rate * result['driver_us']):,.0f} of these tracks."
+    return Table("scale", intro, ("", *(f"{count:,} tracks" for count in counts)), rows, outro)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -40,6 +41,15 @@ from wifi_densepose_temporal.streams.tracks import as_track_id
 
 DEFAULT_SNAPSHOT_EVERY = 100
 DEFAULT_TIMEOUT_S = 30.0
+
+
+@dataclass(frozen=True)
+class _Share:
+    """The part of a tick that is one shard's."""
+
+    shard: str
+    rows: NDArray[np.intp]
+    track_ids: list[TrackId]
 
 
 class ShardedPool:
@@ -91,6 +101,7 @@ class ShardedPool:
         self._actor = self._ray.remote(Worker).options(max_restarts=0, scheduling_strategy="SPREAD")
         self._arguments = (self._ray.put(model), options, _core.instruction_set())
         self._shards: dict[str, Shard] = {}
+        self._routed: tuple[tuple[list[TrackId], tuple[str, ...]], list[_Share]] = (([], ()), [])
         try:
             self._shards = {name: self._new_shard(name) for name in names or [f"shard-{n}" for n in range(workers)]}
             self._drop_copies()
@@ -169,26 +180,32 @@ class ShardedPool:
             FileError: a shard's log is full, and no snapshot of it can be written.
         """
         ids = track_ids.tolist() if isinstance(track_ids, np.ndarray) else list(track_ids)
-        rows_of = self._rows_of(ids)
+        shares = self._route(ids)
         frames, times = self._as_frames(frames, len(ids)), self._as_times(times_s, len(ids))
-        for shard in rows_of:
-            shard.ready()
+        for share in shares:
+            self._shards[share.shard].ready()
         operations = {}
-        for shard, at in rows_of.items():
-            theirs = [frames[row] for row in at] if isinstance(frames, list) else frames[at]
-            at_times = None if times is None else times[at]
-            operations[shard] = shard.operation("push", [ids[row] for row in at], theirs, at_times)
-        return _merged(self._like, ids, [(rows_of[shard], made) for shard, made in self._apply_all(operations).items()])
+        for share in shares:
+            theirs = [frames[row] for row in share.rows] if isinstance(frames, list) else frames[share.rows]
+            theirs_s = None if times is None else times[share.rows]
+            shard = self._shards[share.shard]
+            operations[shard] = shard.operation("push", share.track_ids, theirs, theirs_s)
+        made = self._apply_all(operations)
+        return _merged(self._like, ids, [(share.rows, made[self._shards[share.shard]]) for share in shares])
 
-    def _rows_of(self, ids: list[TrackId]) -> dict[Shard, NDArray[np.intp]]:
-        """The rows of each shard; of a name that none can have, the first one's, which refuses it."""
+    def _route(self, ids: list[TrackId]) -> list[_Share]:
+        """Each shard's rows; a tick has the tracks of the one before as a rule, and then its routes too."""
         self._refuse_stopped()
         shards = self.shards
-        rows: dict[str, list[int]] = {}
-        for row, track in enumerate(ids):
-            home = shard_of(track, shards) if isinstance(track, int | str | np.integer) else shards[0]
-            rows.setdefault(home, []).append(row)
-        return {self._shards[name]: np.array(at, np.intp) for name, at in rows.items()}
+        if (ids, shards) != self._routed[0]:
+            rows: dict[str, list[int]] = {}
+            for row, track in enumerate(ids):
+                # A name that no track can have goes to any shard, which refuses it.
+                home = shard_of(track, shards) if isinstance(track, int | str | np.integer) else shards[0]
+                rows.setdefault(home, []).append(row)
+            shares = [_Share(name, np.array(at, np.intp), [ids[row] for row in at]) for name, at in rows.items()]
+            self._routed = ((ids, shards), shares)
+        return self._routed[1]
 
     def _as_frames(self, frames: ArrayLike | Sequence[ArrayLike], count: int) -> Floats | list[ArrayLike]:
         if isinstance(frames, list | tuple):
