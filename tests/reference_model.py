@@ -64,13 +64,16 @@ class ReferenceModel:
         for number, (Wq, Wk, Wv, Wo) in enumerate(self.layers):
             x = self.normalise(h)
             q, k, v = (self.heads(x @ W) for W in (Wq, Wk, Wv))
-            h = h + reference.forward(self.config, q, k, v).reshape(len(h), -1) @ Wo
+            h = h + self.attend(q, k, v).reshape(len(h), -1) @ Wo
             if self.feed_forward:
                 W1, W2 = self.feed_forward[number]
                 h = h + self.activate(self.normalise(h) @ W1) @ W2
         pooled = np.array([self.pool(h[: t + 1]) for t in range(len(h))])
         logits = pooled @ self.classifier
         return logits + (0 if self.bias is None else self.bias), self.embed(pooled)
+
+    def attend(self, q: Float64, k: Float64, v: Float64) -> Float64:
+        return reference.forward(self.config, q, k, v)
 
     def heads(self, x: Float64) -> Float64:
         return x.reshape(len(x), -1, self.config.head_dim)

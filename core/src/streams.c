@@ -113,11 +113,26 @@ static void enter(const wdt_model *model, wdt_push *pushes, int n, const rows *a
     check(model, pushes, n, at->h, model->width, at);
 }
 
+/* Asks for what the step of track r will read, if there is such a track. */
 static void prefetch(const wdt_model *model, const wdt_push *pushes, int n, int r, int32_t layer)
 {
     if (r < n && layer < model->layers) {
         wdt_cache_prefetch(&pushes[r].stream->caches[layer], &model->cached);
     }
+}
+
+/* Asks for the descriptions of a track's caches, which say where the rest is. */
+static void prefetch_caches(const wdt_model *model, const wdt_push *push)
+{
+#if defined(__GNUC__)
+    enum { LINE = 64 };
+    const char *const caches = (const char *)push->stream->caches;
+    for (size_t b = 0; b < (size_t)model->layers * sizeof(wdt_cache); b += LINE) {
+        __builtin_prefetch(caches + b);
+    }
+#else
+    (void)model, (void)push;
+#endif
 }
 
 /* A step of every track: from x, q and the like to out. */
@@ -205,8 +220,10 @@ static void leave(const wdt_model *model, wdt_push *pushes, int n, const rows *a
 static void push_group(const wdt_model *model, wdt_push *pushes, int n, const rows *at)
 {
     enter(model, pushes, n, at);
+    prefetch(model, pushes, n, 0, 0);
     for (int32_t l = 0; l < model->layers; l++) {
         attend(model, pushes, n, l, at);
+        prefetch(model, pushes, n, 0, l + 1);
         if (model->feed_forward) {
             wdt_feed_forward(model, l, n, at->h, at->x, at->wide);
             check(model, pushes, n, at->h, model->width, at);
@@ -219,6 +236,9 @@ void wdt_streams_push(const wdt_model *model, wdt_push *pushes, ptrdiff_t n, voi
 {
     const rows at = lay_out(model, scratch);
     for (ptrdiff_t begin = 0; begin < n; begin += GROUP) {
+        for (ptrdiff_t r = begin + GROUP; r < n && r < begin + 2 * GROUP; r++) {
+            prefetch_caches(model, &pushes[r]);
+        }
         push_group(model, pushes + begin, n - begin < GROUP ? (int)(n - begin) : GROUP, &at);
     }
 }

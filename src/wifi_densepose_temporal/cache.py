@@ -1,7 +1,7 @@
 """The key/value cache of one sequence: what `AetherTemporalHead.step` appends to.
 
-One cache belongs to one track, and to one thread at a time. It keeps every token up to `capacity`; what a full one does is
-its policy's: it refuses, unless another one was asked for (docs/semantics.md, "Full caches").
+One cache belongs to one track, and to one thread at a time. It keeps every token up to `capacity`; what a full one does
+is its policy's: it refuses, unless another one was asked for (docs/semantics.md, "Full caches").
 """
 
 from __future__ import annotations
@@ -42,10 +42,10 @@ class KvCache:
             config: the head that will step it; causal.
             capacity: tokens it can hold; memory is reserved now and touched as it fills.
             dtype: `"float32"`, or `"float16"` for half the memory at about three digits. Arithmetic stays float32.
-            policy: what a full cache does with the next token. `"refuse"`: CacheFullError. `"sliding"`: keeps the newest
-                `capacity` tokens, and the global ones beside them. `"heavy-hitter"`: lets go of the token that has
-                received the least attention (Zhang et al., "H2O", 2023). `"h2o-compact"`: lets go of the one with the
-                lowest of the scores that `step` is given, and renumbers the others.
+            policy: what a full cache does with the next token. `"refuse"`: CacheFullError. `"sliding"`: keeps the
+                newest `capacity` tokens, and the global ones beside them. `"heavy-hitter"`: lets go of the token that
+                has received the least attention (Zhang et al., "H2O", 2023). `"h2o-compact"`: lets go of the one with
+                the lowest of the scores that `step` is given, and renumbers the others.
             landmark_blocks: complete blocks whose means a sliding or heavy-hitter cache keeps, the newest so many.
 
         Raises:
@@ -99,7 +99,7 @@ class KvCache:
 
     @property
     def position(self) -> int:
-        """Position, counted from the sequence's start, that the next token will have; h2o-compact counts what it holds."""
+        """Position, counted from the sequence's start, that the next token will have; of h2o-compact, `len`."""
         return self._core.position
 
     @property

@@ -64,7 +64,7 @@ def write_whole(path: str | os.PathLike[str], content: bytes) -> None:
 
 
 def write_in_parts(path: str | os.PathLike[str], write: Callable[[BinaryIO], None]) -> None:
-    """Lets `write` write a file beside `path`, which it alone may read, and renames it: for what is too large for memory.
+    """Lets `write` write a file beside `path`, which nobody else may read, and renames it: for what is large.
 
     When this returns, the file is on the disk, its name too. What a killed process has left beside `path` is removed.
 

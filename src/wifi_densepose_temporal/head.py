@@ -337,7 +337,7 @@ class AetherTemporalHead:
             return changed_meanwhile()
         if status == _core.Status.FULL and cache.policy == "h2o-compact":
             return CacheFullError(
-                f"the cache holds {len(cache)} of {cache.capacity} tokens; say which one may leave with step(scores=...)"
+                f"the cache holds {len(cache)} of {cache.capacity} tokens; say which may leave, with step(scores=...)"
             )
         if status == _core.Status.FULL and cache.policy == "heavy-hitter":
             return CacheFullError(f"all {len(cache)} tokens that the cache holds are global; make a larger one")

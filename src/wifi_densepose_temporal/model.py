@@ -205,7 +205,8 @@ class TemporalModel:
             capacity: frames that each layer's cache holds; with policy refuse the stream takes no more.
             cache_dtype: of its key/value caches, float32 or float16.
             source: where the frames will come from; carried on in each result.
-            policy: of its caches, as in `KvCache`: refuse, sliding or heavy-hitter. The last two take frames without end.
+            policy: of its caches, as in `KvCache`: refuse, sliding or heavy-hitter, whose streams take frames without
+                end (heavy-hitter unless all that it holds are global tokens).
             landmark_blocks: of its caches, as in `KvCache`.
 
         Raises:
@@ -238,7 +239,9 @@ class Stream:
             raise ConfigError(f"source is {source!r}; expected one of {', '.join(get_args(Source))}")
         half, blocks = as_cache_dtype(cache_dtype) == "float16", as_int("landmark_blocks", landmark_blocks, least=1)
         if as_cache_policy(policy) == "h2o-compact":
-            raise ConfigError("a stream has no scores for h2o-compact; expected refuse, sliding or heavy-hitter")
+            raise ConfigError(
+                "policy is 'h2o-compact', and a stream has no scores; expected refuse, sliding or heavy-hitter"
+            )
         self.model = model
         self.source: Source = source
         self.policy: CachePolicy = policy

@@ -19,7 +19,7 @@ from tests.tools import give_up_without
 
 ROOT = Path(__file__).parents[2]
 CMAKE = Path(cmake.CMAKE_BIN_DIR)
-PROGRAMS = ["attention", "chain", "kernels", "model", "products", "rvne", "wire"]
+PROGRAMS = ["attention", "chain", "eviction", "kernels", "model", "products", "rvne", "wire"]
 VECTOR_PROGRAMS = {
     "x86_64": ["vector_sse2", "vector_avx2", "vector_avx512"],
     "aarch64": ["vector_neon"],

@@ -25,9 +25,9 @@ class GapPolicy:
     """When the time between two frames of a track is a gap, and what becomes of it. It needs `times_s`.
 
     Attributes:
-        fill: `"hold"` repeats the last frame for each one that is missing, `"interpolate"` goes in a line from it to the new
-            one; None lets frames go on as they come. A frame is missing where the next one comes more than 1.5 periods
-            later.
+        fill: `"hold"` repeats the last frame for each one that is missing, `"interpolate"` goes in a line from it to
+            the new one; None lets frames go on as they come. A frame is missing where the next one comes more than
+            1.5 periods later.
         period_s: from one frame to the next, seconds; None takes it from the model's feature chain (the default chain's
             where the blob states none).
         reset_after_s: a silence longer than this starts the track's stream anew, and nothing is filled; None takes the
@@ -95,6 +95,6 @@ class GapPolicy:
 
 
 def chain_times_s(model: TemporalModel) -> tuple[float, float]:
-    """Seconds from frame to frame, and the silence that ends a segment, of a model's feature chain or the default one."""
+    """Seconds from frame to frame, and the silence that ends a segment, of a model's feature chain or the default."""
     chain = model._core.chain
     return chain["period_us"] * chain.get("frame_bins", 1) / 1e6, chain["max_gap_us"] / 1e6

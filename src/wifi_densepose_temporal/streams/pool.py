@@ -1,7 +1,7 @@
 """A pool: thousands of tracks through one model, a frame of each in one call.
 
-Streams lie in large pieces of memory and go through the model in groups (core/src/streams.c); what else a track has is a row
-of one array (tracks.py). Its decisions are those of a `Stream` each, bit for bit.
+Streams lie in large pieces of memory and go through the model in groups (core/src/streams.c); what else a track has
+is a row of one array (tracks.py). Its decisions are those of a `Stream` each, bit for bit.
 """
 
 from __future__ import annotations
@@ -47,11 +47,15 @@ DEFAULT_POOL_LANDMARK_BLOCKS = 256
 #: Slots that come at a time, as long as they are not more than so many bytes.
 _SLOTS_AT_A_TIME, _BYTES_AT_A_TIME = 256, 32 << 20
 
+_DEFAULT_GAP, _DEFAULT_SMOOTHING = GapPolicy(), ForwardFilter()
+
 _WhenFull = Literal["refuse", "close-idlest"]
 
 
 class StreamPool:
-    """Streams of one model, by the names of their tracks. One thread at a time is in a pool; `threads` work inside a push.
+    """Streams of one model, by the names of their tracks.
+
+    One thread at a time is in a pool; as many as it was told work inside a push.
 
     Attributes:
         model: the model.
@@ -71,8 +75,8 @@ class StreamPool:
         memory_limit: int | None = None,
         when_full: _WhenFull = "refuse",
         idle_s: float | None = None,
-        gap: GapPolicy | None = GapPolicy(),  # noqa: B008: frozen
-        smoothing: ForwardFilter | None = ForwardFilter(),  # noqa: B008
+        gap: GapPolicy | None = _DEFAULT_GAP,
+        smoothing: ForwardFilter | None = _DEFAULT_SMOOTHING,
         threads: int = 1,
     ) -> None:
         """An empty pool.
@@ -87,9 +91,10 @@ class StreamPool:
             memory_limit: bytes that tracks may take together; None for as many as the machine gives.
             when_full: what `open` does at the limit: `"refuse"`, or `"close-idlest"`, which closes the track whose last
                 accepted frame is the longest ago.
-            idle_s: seconds without an accepted frame after which a track is closed, at the end of a push; None for never.
-            gap: what to do about silences, where pushes have times; None for nothing.
-            smoothing: of decisions over time; None for none.
+            idle_s: seconds without an accepted frame after which a track is closed, at the end of a push; None for
+                never.
+            gap: what to do about silences, where pushes have times; None for nothing. By default `GapPolicy()`.
+            smoothing: of decisions over time; None for none. By default `ForwardFilter()`.
             threads: at most so many work at a push.
 
         Raises:
@@ -103,7 +108,7 @@ class StreamPool:
         self.cache_dtype = as_cache_dtype(cache_dtype)
         self.when_full: _WhenFull = when_full
         self.threads = as_int("threads", threads, least=1)
-        self.memory_limit = None if memory_limit is None else _positive("memory_limit", memory_limit)
+        self.memory_limit = None if memory_limit is None else int(_positive("memory_limit", memory_limit))
         self.idle_s = None if idle_s is None else _positive("idle_s", idle_s)
         self.gap = None if gap is None else gap.resolved(model)
         self.smoothing = smoothing
@@ -222,8 +227,8 @@ class StreamPool:
             return None
         if self.when_full == "refuse":
             raise MemoryLimitError(
-                f"{len(self)} tracks take {self.nbytes} of {self.memory_limit} bytes; close some, or make the pool with "
-                "when_full='close-idlest'"
+                f"{len(self)} tracks take {self.nbytes} of {self.memory_limit} bytes; close some, or make the pool "
+                "with when_full='close-idlest'"
             )
         slots = np.fromiter(self._slots.values(), np.int64)
         return self._close(int(slots[self._rows["seen_clock_s"][slots].argmin()]))
@@ -234,7 +239,9 @@ class StreamPool:
             rows = np.concatenate([self._rows, empty_rows(more, self._row)])
             self._core.grow(more)
         except MemoryError:
-            raise MemoryLimitError(f"{more} more tracks of {self.bytes_per_track} bytes do not fit into memory") from None
+            raise MemoryLimitError(
+                f"{more} more tracks of {self.bytes_per_track} bytes do not fit into memory"
+            ) from None
         self._rows = rows
         self._names += [None] * more
         self._free += range(before + more - 1, before - 1, -1)
@@ -249,16 +256,16 @@ class StreamPool:
     ) -> Decisions:
         """Takes a frame of each of N tracks. One that cannot be taken is refused alone, and its track stays as it was.
 
-        Refused are: a track that is not open, or that stands there a second time (TrackError); a frame of another size or dtype
-        (ShapeError, DtypeError), or with NaN, infinity or numbers that overflow (NonFiniteError); a time that is not finite
-        (NonFiniteError), or not after that of the track's last frame (TimeOrderError); a frame too many with policy
-        refuse (CacheFullError).
+        Refused are: a track that is not open, or that stands there a second time (TrackError); a frame of another
+        size or dtype (ShapeError, DtypeError), or with NaN, infinity or numbers that overflow (NonFiniteError); a
+        time that is not finite (NonFiniteError), or not after that of the track's last frame (TimeOrderError); a
+        frame too many with policy refuse (CacheFullError).
 
         Args:
             track_ids: `[N]`.
             frames: `[N, F]`, float32 or exactly convertible to it; or a list of N frames `[F]`, each checked alone.
-            times_s: `[N]`, seconds on any clock that all pushes share; or None, and then no silence is seen: frames are taken
-                to be a period apart, and idleness goes by the time of the calls.
+            times_s: `[N]`, seconds on any clock that all pushes share; or None, and then no silence is seen: frames
+                are taken to be a period apart, and idleness goes by the time of the calls.
 
         Raises:
             ShapeError, DtypeError: arrays of which no row can be told.
@@ -272,7 +279,7 @@ class StreamPool:
             return push.decisions(self._close_idle(push))
 
     def _close_idle(self, push: Push) -> tuple[TrackId, ...]:
-        """Closes tracks that have been idle, by the median of the frames' times, which one wrong clock does not move."""
+        """Closes tracks that have been idle, by the median of the frames' times: one wrong clock does not move it."""
         if self.idle_s is None or not self._slots:
             return ()
         slots = np.fromiter(self._slots.values(), np.int64, len(self._slots))
@@ -294,7 +301,9 @@ class StreamPool:
     def _inside(self) -> Iterator[None]:
         """One call at a time; a snapshot's slice is waited for."""
         if not self._user.acquire(blocking=False):
-            raise CacheInUseError("another thread is in a call on this pool: give each a pool, or take a lock around calls")
+            raise CacheInUseError(
+                "another thread is in a call on this pool: give each a pool, or take a lock around calls"
+            )
         try:
             with self._lock:
                 yield
@@ -349,7 +358,7 @@ class StreamPool:
         import_tracks(self, content)
 
     def snapshots(self, path: str | os.PathLike[str], every_s: float = 60.0) -> Snapshots:
-        """Saves again and again while a `with` block runs, from a thread of its own, which holds pushes up for 2 ms at most.
+        """Saves again and again while a `with` block runs, from a thread that holds pushes up for 2 ms at most.
 
         Raises:
             ConfigError: every_s is not above 0.

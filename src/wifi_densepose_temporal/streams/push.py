@@ -41,7 +41,11 @@ class Push:
     """The rows of one call. `slots` is -1 where no track is open; `accepted` is False where a row has been refused."""
 
     def __init__(
-        self, pool: StreamPool, track_ids: Sequence[TrackId] | NDArray[np.generic], frames: object, times_s: ArrayLike | None
+        self,
+        pool: StreamPool,
+        track_ids: Sequence[TrackId] | NDArray[np.generic],
+        frames: object,
+        times_s: ArrayLike | None,
     ) -> None:
         """Checks all that can be checked without running anything.
 
@@ -65,7 +69,9 @@ class Push:
             classes = self.model.header.n_classes if pool.smoothing else 0
             self.belief = np.full((count, classes), np.nan)
         except MemoryError:
-            raise MemoryLimitError(f"the answers to {count} frames do not fit into memory; push fewer at once") from None
+            raise MemoryLimitError(
+                f"the answers to {count} frames do not fit into memory; push fewer at once"
+            ) from None
 
     # --------------------------------------------------------------------------------------------------- the arguments
 
@@ -125,7 +131,9 @@ class Push:
         first = np.empty(len(self.pool._rows) + 1, np.int64)  # and a place for -1
         first[self.slots[::-1]] = rows[::-1]
         for i in np.flatnonzero((first[self.slots] != rows) & (self.slots >= 0)).tolist():
-            self._refuse(i, TrackError(f"track {self.ids[i]!r:.100} stands there twice; push one frame of it at a time"))
+            self._refuse(
+                i, TrackError(f"track {self.ids[i]!r:.100} stands there twice; push one frame of it at a time")
+            )
 
     def _times_apart(self) -> NDArray[np.float64]:
         """`[N]` seconds since each track's last frame, NaN where there was none; refuses times that cannot be."""
@@ -140,7 +148,8 @@ class Push:
                 self._refuse(i, NonFiniteError(f"times_s[{i}] is {self.times[i]}; expected seconds"))
             else:
                 self._refuse(
-                    i, TimeOrderError(f"times_s[{i}] is {self.times[i]}; the track's last frame was at {last[i]}: late ones are dropped")
+                    i,
+                    TimeOrderError(f"times_s[{i}] is {self.times[i]}; the last frame was at {last[i]}: drop late ones"),
                 )
         return apart
 
@@ -151,7 +160,9 @@ class Push:
 
     def _why(self, row: int, status: int) -> TemporalError:
         if status == _core.Status.FULL:
-            return CacheFullError(f"the track holds all of {self.pool.capacity} frames; close it, or use another policy")
+            return CacheFullError(
+                f"the track holds all of {self.pool.capacity} frames; close it, or use another policy"
+            )
         if status == _core.Status.HALF_RANGE:
             return NonFiniteError("the frame gives cached values beyond +-65504 (float16): use float32 caches")
         try:
@@ -160,7 +171,7 @@ class Push:
             return error
         return NonFiniteError("the frame is so large that the model's activations overflow; check its scale")
 
-    # ------------------------------------------------------------------------------------------------------------ the run
+    # -------------------------------------------------------------------------------------------------------- the run
 
     def run(self) -> None:
         """Pushes what has not been refused, and notes what became of each row."""
@@ -183,7 +194,7 @@ class Push:
         return status
 
     def _push_late(self, rows: NDArray[np.int64], status: NDArray[np.uint8]) -> None:
-        """Frames after a silence: into a stream that starts anew, or behind the frames that are missing. All or nothing."""
+        """Frames after a silence: into a stream that starts anew, or behind those that are missing. All or nothing."""
         gap, core, slots = self.pool.gap, self.pool._core, self.slots[rows]
         assert gap is not None
         before = [core.save(slot) for slot in slots.tolist()]

@@ -19,8 +19,8 @@ class ForwardFilter:
     """The forward algorithm of a hidden Markov model (Rabiner 1989), whose states are the classes.
 
     A class is left at the rate of 1 / `dwell_s`, for any other one alike. After t seconds the belief b in C classes has
-    become 1/C + (b - 1/C) exp(-t C / ((C - 1) dwell_s)), and a frame multiplies it with the softmax of its logits. A frame's
-    logits sum up earlier frames too, so that the result is surer than it should be: it is not calibrated.
+    become 1/C + (b - 1/C) exp(-t C / ((C - 1) dwell_s)), and a frame multiplies it with the softmax of its logits. A
+    frame's logits sum up earlier frames too, so that the result is surer than it should be: it is not calibrated.
 
     Attributes:
         dwell_s: mean time in a class, seconds.

@@ -1,11 +1,11 @@
-"""A pool in a file: written a few tracks at a time, and read back as if it were a stranger's.
+r"""A pool in a file: written a few tracks at a time, and read back as if it were a stranger's.
 
-    8 bytes "WDTPOOL\\n", u32 version, u32 length of what follows, JSON: the model's digest, the pool's arguments, sizes
-    for each track  "T", u8 1 for a text and 0 for an int, u16 length, the name; its row of tracks.py; its stream's state
+    8 bytes "WDTPOOL\n", u32 version, u32 length of what follows, JSON: the model's digest, the pool's arguments, sizes
+    for each track  "T", u8 1 for a text and 0 for an int, u16 length, the name; its row of tracks.py; its state
     "E", u64 tracks, SHA-256 of everything before
 
-Each track is whole, as of a frame of its own that its counters tell. Numbers are little-endian. The digest finds damage, not
-forgery: what is read is checked as well, and bounded by the file's size before memory is taken for it.
+Each track is whole, as of a frame of its own that its counters tell. Numbers are little-endian. The digest finds
+damage, not forgery: what is read is checked as well, and bounded by the file's size before memory is taken for it.
 """
 
 from __future__ import annotations
@@ -279,8 +279,8 @@ def _read_track(reader: _Reader, pool: StreamPool) -> None:
 class Snapshots:
     """Saves a pool every few seconds, from a thread, while its `with` block runs; made by `StreamPool.snapshots`.
 
-    A save that fails is logged, and the file of the one before stays. At the end nothing more is saved: call `pool.save` for
-    the last state.
+    A save that fails is logged, and the file of the one before stays. At the end nothing more is saved: call
+    `pool.save` for the last state.
 
     Attributes:
         path: where to.

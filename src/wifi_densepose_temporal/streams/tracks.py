@@ -1,6 +1,7 @@
 """What a pool knows of each track beside its stream: a name, counters, times, what smoothing and gaps need.
 
-One row a slot, in one structured array, so that a push updates thousands at once and a snapshot takes a row as its bytes.
+One row a slot, in one structured array, so that a push updates thousands at once and a snapshot takes a row as its
+bytes.
 """
 
 from __future__ import annotations
@@ -76,8 +77,8 @@ def empty_rows(count: int, dtype: np.dtype[np.void]) -> NDArray[np.void]:
 def counters_of(row: np.void) -> Counters:
     """The part of a row that users see."""
     last = float(row["last_time_s"])
-    counts = (int(row[name]) for name in ("frames", "refused", "filled", "resets"))
-    return Counters(*counts, None if np.isnan(last) else last)
+    frames, refused, filled, resets = (int(row[name]) for name in ("frames", "refused", "filled", "resets"))
+    return Counters(frames, refused, filled, resets, None if np.isnan(last) else last)
 
 
 def is_sound(row: np.void) -> bool:

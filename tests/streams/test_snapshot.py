@@ -1,0 +1,211 @@
+"""A pool in a file: it goes on with the same bits, and no other file is taken for one."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import resource
+import signal
+import stat
+import struct
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.streams import kill
+from tests.streams.conftest import model_of
+from tests.streams.test_pool import POLICIES, normal
+from wifi_densepose_temporal import ForwardFilter, GapPolicy, StreamPool
+from wifi_densepose_temporal.errors import FileError, MemoryLimitError, SnapshotError
+from wifi_densepose_temporal.streams.snapshot import MAGIC
+
+
+def pushed(name: str = "activity", frames: int = 30, **arguments: Any) -> StreamPool:
+    """Three tracks of different ages and kinds of names."""
+    pool = StreamPool(model_of(name), **({"capacity": 12, "landmark_blocks": 2} | arguments))
+    for track in ("é", -7, "c"):
+        pool.open(track)
+    for t in range(frames):
+        tracks = ["é", -7, "c"][: 1 + t % 3]
+        pool.push(tracks, normal(pool.model, len(tracks), seed=t), np.full(len(tracks), 0.04 * t))
+    return pool
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("name", ["activity", "reid", "reference"])
+def test_a_loaded_pool_goes_on_with_the_same_bits(name: str, policy: Any, tmp_path: Path) -> None:
+    pool = pushed(
+        name, 29, policy=policy, capacity=40 if policy == "refuse" else 12, cache_dtype="float16", idle_s=50.0,
+        gap=GapPolicy("interpolate", 0.04, 1.0), smoothing=ForwardFilter(0.7), source="replay",
+    )  # fmt: skip
+    path = tmp_path / "pool"
+    pool.save(path)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert [entry.name for entry in tmp_path.iterdir()] == ["pool"]
+    loaded = StreamPool.load(path, pool.model)
+    for what in ("policy", "capacity", "gap", "smoothing", "idle_s", "source", "cache_dtype", "bytes_per_track"):
+        assert getattr(loaded, what) == getattr(pool, what)
+    assert loaded.tracks() == pool.tracks()
+    for t in (29.0, 30, 33):  # the last one behind a gap
+        one, other = (
+            each.push(["é", -7], normal(pool.model, 2, seed=int(t)), [0.04 * t] * 2) for each in (pool, loaded)
+        )
+        for array in ("logits", "embedding", "belief", "frames", "filled"):
+            np.testing.assert_array_equal(getattr(one, array), getattr(other, array))
+    assert [loaded.counters(track) for track in pool.tracks()] == [pool.counters(track) for track in pool.tracks()]
+
+
+@pytest.fixture(scope="module")
+def content(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    path = tmp_path_factory.mktemp("snapshot") / "pool"
+    pushed(policy="heavy-hitter", capacity=3, landmark_blocks=1).save(path)
+    return path.read_bytes()
+
+
+def refused(content: bytes, path: Path, name: str = "activity") -> str:
+    path.write_bytes(content)
+    with pytest.raises(SnapshotError) as raised:
+        StreamPool.load(path, model_of(name))
+    return str(raised.value)
+
+
+def test_damage_at_any_byte_is_seen(content: bytes, tmp_path: Path) -> None:
+    """Every byte of the header and of the end, and some of the tracks between."""
+    places = {*range(0, 700, 3), *range(700, len(content), 211), *range(len(content) - 41, len(content))}
+    for at in sorted(places):
+        refused(content[:at] + bytes([content[at] ^ 0x21]) + content[at + 1 :], tmp_path / "pool")
+
+
+def test_truncation_and_more_bytes_are_seen(content: bytes, tmp_path: Path) -> None:
+    for length in (*range(0, len(content), 997), len(content) - 1):
+        refused(content[:length], tmp_path / "pool")
+    refused(content + b"\0", tmp_path / "pool")
+
+
+def signed(content: bytes) -> bytes:
+    """With a digest that fits, as somebody who means harm would write it."""
+    return content[:-32] + hashlib.sha256(content[:-32]).digest()
+
+
+@settings(max_examples=150)
+@given(at=st.integers(0, 1 << 30), value=st.integers(0, 255), words=st.sampled_from([1, 4, 8]))
+def test_forged_states_are_refused_or_harmless(
+    content: bytes, tmp_path_factory: Any, at: int, value: int, words: int
+) -> None:
+    """Whatever stands in a heavy hitter's tables: refused, or a pool that runs."""
+    at %= len(content) - 32 - words
+    forged = content[:at] + bytes([value]) * words + content[at + words :]
+    path = tmp_path_factory.getbasetemp() / "forged"
+    path.write_bytes(signed(forged))
+    try:
+        pool = StreamPool.load(path, model_of("activity"))
+    except (SnapshotError, MemoryLimitError):
+        return
+    for t in range(40):
+        decisions = pool.push(pool.tracks(), normal(pool.model, len(pool), seed=t))
+        assert all(np.isfinite(decisions.logits[i]).all() for i in np.flatnonzero(decisions.accepted))
+
+
+def test_another_models_snapshot_is_refused(content: bytes, tmp_path: Path) -> None:
+    assert "is of model" in refused(content, tmp_path / "pool", "reid")
+
+
+def test_what_a_header_may_not_say(content: bytes, tmp_path: Path) -> None:
+    start = len(MAGIC)
+    (length,) = struct.unpack_from("<I", content, start + 4)
+    header, rest = content[start + 8 : start + 8 + length], content[start + 8 + length :]
+
+    def forged(text: bytes, version: int = 1) -> bytes:
+        return signed(MAGIC + struct.pack("<II", version, len(text)) + text + rest)
+
+    assert "version 2" in refused(forged(header, 2), tmp_path / "pool")
+    assert "at most" in refused(MAGIC + struct.pack("<II", 1, 1 << 31), tmp_path / "pool")
+    for text in (b"[]", b"{}", b"[" * 60000, header.replace(b"heavy-hitter", b"light-hitter"), b"\xff" + header[1:]):
+        refused(forged(text), tmp_path / "pool")
+    huge = header.replace(b'"capacity": 3', b'"capacity": 1000000000')
+    (tmp_path / "pool").write_bytes(forged(huge))
+    with pytest.raises((SnapshotError, MemoryLimitError)):
+        StreamPool.load(tmp_path / "pool", model_of("activity"))
+
+
+def test_what_is_no_file(tmp_path: Path) -> None:
+    for path in (tmp_path, tmp_path / "none", "a\0b"):
+        with pytest.raises(FileError):
+            StreamPool.load(path, model_of("activity"))
+    with pytest.raises(FileError):
+        pushed().save(tmp_path / "none" / "pool")
+
+
+def test_a_disk_that_is_full_leaves_the_old_snapshot(tmp_path: Path) -> None:
+    pool, path = pushed(capacity=300), tmp_path / "pool"
+    pool.save(path)
+    before = path.read_bytes()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) // 2, limits[1]))
+        with pytest.raises(FileError, match="cannot write"):
+            pool.save(path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert path.read_bytes() == before
+    assert [entry.name for entry in tmp_path.iterdir()] == ["pool"]
+
+
+def test_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:
+    orphan, alive = tmp_path / f".pool.{(1 << 22) + 7}.00.part", tmp_path / f".pool.{os.getppid()}.00.part"
+    orphan.touch(), alive.touch()
+    pushed().save(tmp_path / "pool")
+    assert not orphan.exists()
+    assert alive.exists()
+
+
+def until(condition: Any) -> None:
+    for _ in range(3000):
+        if condition():
+            return
+        time.sleep(0.01)
+    raise AssertionError("nothing has happened for half a minute")
+
+
+def test_snapshots_while_frames_come(tmp_path: Path) -> None:
+    """Each track is whole: it goes on as a stream with as many frames as the snapshot says."""
+    model, path = model_of("activity"), tmp_path / "pool"
+    pool = StreamPool(model, capacity=20)
+    for i in range(300):
+        pool.open(i)
+    frames = normal(model, 600, 300)
+    with pool.snapshots(path, every_s=0.001) as saver:
+        for t in range(600):
+            pool.push(range(300), frames[t])
+            if saver.saved > 2:
+                break
+        until(lambda: saver.saved > 2)
+    assert saver.last_error is None
+    loaded, stream = StreamPool.load(path, model), None
+    for i in (0, 150, 299):
+        stream = model.stream(20, policy="sliding", landmark_blocks=256)
+        for t in range(loaded.counters(i).frames):
+            stream.push(frames[t, i])
+        next_frame = frames[0, i]
+        np.testing.assert_array_equal(loaded.push([i], next_frame[None]).logits[0], stream.push(next_frame).logits)
+
+
+def test_a_snapshot_that_fails_is_told_and_the_thread_goes_on(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    folder = tmp_path / "later"
+    with pushed().snapshots(folder / "pool", every_s=0.001) as saver:
+        until(lambda: saver.last_error is not None)
+        folder.mkdir()
+        until(lambda: saver.saved)
+    assert "cannot write" in caplog.text
+    assert not saver._thread.is_alive()
+
+
+def test_kills_lose_nothing_that_was_acknowledged(tmp_path: Path) -> None:
+    assert kill.check(tmp_path, kills=4) >= 4
