@@ -52,7 +52,9 @@ def sections(results: dict[str, Result]) -> dict[str, str]:
     texts = {table.name: table.markdown() for table in tables}
     return texts | {
         "machine": _machine(results),
-        "sharding_machine": "{machine}; {software}".format(**results["sharding"]),
+        "sharding_machine": "{machine}; {software}. Load average before it started: {load:.1f}.".format(
+            **results["sharding"]
+        ),
         "summary": summary(results).markdown(),
         "speedup": speedup(results["speedup"]).markdown(),
     }

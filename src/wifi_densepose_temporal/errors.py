@@ -123,7 +123,7 @@ class EmulationError(TemporalError, RuntimeError):
 
 
 class ShardLostError(TemporalError, RuntimeError):
-    """A shard that died, or did not answer in time, during a call: it has been started again without what was in flight.
+    """A shard that died, or did not answer in time, during a call; it is started again, without what was in flight.
 
     Attributes:
         shard: its name.

@@ -194,5 +194,8 @@ def test_a_log_that_is_full_and_cannot_be_saved_refuses_before_anything_is_pushe
         push(pool, tick), push(alone, tick)
     with pytest.raises(TemporalError, match="shards"):
         push(pool, 10)
+    with pytest.raises(TemporalError, match="shards"):
+        pool.add_worker()
+    assert len(pool.shards) == 2
     moved.rename(pool.folder)
     assert same(push(pool, 10), push(alone, 10))

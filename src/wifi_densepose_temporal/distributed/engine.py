@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from typing import Any
 
 from wifi_densepose_temporal.errors import MissingExtraError
@@ -32,9 +33,7 @@ def connected_ray(workers: int) -> Any:
 
 
 def _init(ray: Any, workers: int) -> None:
-    import os
-
     options: dict[str, Any] = {"include_dashboard": False, "logging_level": logging.WARNING}
     if not os.environ.get("RAY_ADDRESS"):
-        options["num_cpus"] = max(workers, os.cpu_count() or 1)
+        options |= {"address": "local", "num_cpus": max(workers, os.cpu_count() or 1)}
     ray.init(**options)

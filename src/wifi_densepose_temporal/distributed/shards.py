@@ -240,7 +240,7 @@ class ShardedPool:
             FileError: a snapshot cannot be written; that shard's former one is as it was.
             ShardLostError: a shard died meanwhile; its log has brought it back, its former snapshot is as it was.
         """
-        save_all(self._ray, self._shards.values())
+        self._save(self._shards.values())
 
     def stop(self) -> None:
         """Saves, and ends the workers. Raises as `save`, after they have ended."""
@@ -269,7 +269,7 @@ class ShardedPool:
         try:
             for old, share in leaving.items():
                 self._copy(self._shards[old], new, share)
-            save_all(self._ray, [new])
+            self._save([new])
         except BaseException:
             self._discard(new)
             raise
@@ -297,7 +297,7 @@ class ShardedPool:
         try:
             for shard in rest:
                 self._copy(leaving, shard, share[shard])
-            save_all(self._ray, rest)
+            self._save(rest)
         except BaseException:
             self._drop_copies()
             raise
@@ -333,9 +333,9 @@ class ShardedPool:
             self._drop(self._shards[name], away)
 
     def _discard(self, shard: Shard) -> None:
-        """Ends a shard that has no track any more, and its snapshots."""
+        """Ends a shard that has no track of its own, and its snapshots."""
         shard.kill()
-        for _, path in snapshots_in(self.folder).get(shard.name, ()):
+        for path in self.folder.glob(f"{shard.name}.*.snapshot"):
             path.unlink(missing_ok=True)
 
     # ------------------------------------------------------------------------------------------------ talking to shards
@@ -367,6 +367,12 @@ class ShardedPool:
         for shard in shards:
             shard.ready()
         return answers(self._ray, {shard: partial(shard.ask, method, *arguments) for shard in shards}, self._timeout_s)
+
+    def _save(self, shards: Iterable[Shard]) -> None:
+        shards = list(shards)
+        for shard in shards:
+            shard.ready()
+        save_all(self._ray, shards)
 
     def _kill_all(self) -> None:
         for shard in self._shards.values():
