@@ -105,6 +105,9 @@ def test_a_shard_that_is_killed_goes_on_from_its_last_acknowledged_frame(pool: S
 
 def test_what_was_in_flight_can_be_pushed_again_and_nothing_is_missing(pool: ShardedPool, alone: StreamPool) -> None:
     for tick in range(8):
+        if tick == 2:
+            kill(pool, pool.shards[1])
+            pool.save()  # which finds out, and saves what the log brings back
         if tick == 4:
             kill(pool, pool.shards[0])
         made = push(pool, tick)

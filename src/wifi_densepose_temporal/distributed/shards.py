@@ -238,7 +238,7 @@ class ShardedPool:
 
         Raises:
             FileError: a snapshot cannot be written; that shard's former one is as it was.
-            ShardLostError: a shard died meanwhile; its log has brought it back, its former snapshot is as it was.
+            ShardLostError: a shard dies each time it is tried; its former snapshot is as it was.
         """
         self._save(self._shards.values())
 
@@ -276,9 +276,7 @@ class ShardedPool:
         self._shards[name] = new
         for old, share in leaving.items():
             self._drop(self._shards[old], share)
-        save_all(
-            self._ray, [self._shards[old] for old in leaving]
-        )  # or a restart of everything would find the tracks twice
+        self._save([self._shards[old] for old in leaving])  # or a restart of everything would find the tracks twice
         return name
 
     def remove_worker(self, name: str) -> None:
@@ -369,10 +367,16 @@ class ShardedPool:
         return answers(self._ray, {shard: partial(shard.ask, method, *arguments) for shard in shards}, self._timeout_s)
 
     def _save(self, shards: Iterable[Shard]) -> None:
+        """Again, if a shard is lost over it: its log brings it back."""
         shards = list(shards)
-        for shard in shards:
-            shard.ready()
-        save_all(self._ray, shards)
+        for left in reversed(range(MAX_STARTS)):
+            for shard in shards:
+                shard.ready()
+            try:
+                return save_all(self._ray, shards)
+            except ShardLostError:
+                if not left:
+                    raise
 
     def _kill_all(self) -> None:
         for shard in self._shards.values():
