@@ -36,4 +36,6 @@ def _init(ray: Any, workers: int) -> None:
     options: dict[str, Any] = {"include_dashboard": False, "logging_level": logging.WARNING}
     if not os.environ.get("RAY_ADDRESS"):
         options |= {"address": "local", "num_cpus": max(workers, os.cpu_count() or 1)}
+        # Ray's default of 15 lets anything else on the machine go before a tick; the daemons read it as they start.
+        os.environ.setdefault("RAY_worker_niceness", "0")
     ray.init(**options)
