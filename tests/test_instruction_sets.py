@@ -26,6 +26,7 @@ KERNEL_TESTS = [  # and not this file, which would start itself
     "tests/test_gradient.py",
     "tests/test_model.py",
     "tests/test_model_refusals.py",
+    "tests/streams/test_pool.py::test_a_pool_is_a_stream_for_each_track",
     "tests/cli/test_recordings.py",
 ]
 

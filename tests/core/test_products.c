@@ -1,5 +1,5 @@
 /* The models' products, of every instruction set and dtype, against sums in double: written and added to, of one row and of
- * several, and with the transpose. */
+ * several, which change no bit of each other, and with the transpose. */
 #include <math.h>
 #include <string.h>
 
@@ -61,7 +61,15 @@ static void check_product(int32_t n, int32_t n_in, int32_t n_out, int dtype, int
         y[j] = add ? before[j] : NAN;
         before[j] = add ? before[j] : 0.0f;
     }
+    float *const alone = malloc((size_t)n_out * sizeof *alone);
+    CHECK(alone != NULL);
     wdt_kernels_in_use()->product(x, n, weights, dtype, n_in, n_out, add, y);
+    for (int32_t r = 0; r < n; r++) { /* a row has the bits that it has alone */
+        memcpy(alone, before + r * n_out, (size_t)n_out * sizeof *alone);
+        wdt_kernels_in_use()->product(x + r * n_in, 1, weights, dtype, n_in, n_out, add, alone);
+        CHECK(memcmp(alone, y + r * n_out, (size_t)n_out * sizeof *alone) == 0);
+    }
+    free(alone);
     for (int32_t r = 0; r < n; r++) {
         double reach = 0.0;
         for (int32_t i = 0; i < n_in; i++) {
