@@ -21,6 +21,8 @@ import sharding
 import threads
 from measure import Result, Table, digits
 
+from wifi_densepose_temporal import StreamPool, load_model
+
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 PAGES = (
@@ -41,7 +43,8 @@ SCRIPTS = {
 def read_results() -> dict[str, Result]:
     """All result files, by benchmark."""
     return {
-        name: json.loads((RESULTS / f"{name}.json").read_text()) for name in (*SCRIPTS, "sharding", "node", "speedup")
+        name: json.loads((RESULTS / f"{name}.json").read_text())
+        for name in (*SCRIPTS, "sharding", "pool", "node", "speedup")
     }
 
 
@@ -52,6 +55,7 @@ def sections(results: dict[str, Result]) -> dict[str, str]:
     texts = {table.name: table.markdown() for table in tables}
     return texts | {
         "machine": _machine(results),
+        "tracks_a_core": tracks_a_core(results["pool"]).markdown(),
         "sharding_machine": "{machine}; {software}. Load average before it started: {load:.1f}.".format(
             **results["sharding"]
         ),
@@ -105,6 +109,17 @@ def summary(results: dict[str, Result]) -> Table:
         ("two threads, T = 8192", f"{shared['T = 8192', 2]:.2f}x"),
     ]
     return Table("summary", "", ("through Python, float32", "median"), rows)
+
+
+def tracks_a_core(pool: Result) -> Table:
+    """How many tracks a core has time for, from what a frame takes of it."""
+    rows = []
+    for case in pool["cases"]:
+        rate = 1 / StreamPool(load_model(case["model"])).period_s
+        tracks = 1e6 / (rate * case["cpu_us"])
+        rows.append((f"`{case['model']}`", case["dtype"], f"{case['cpu_us']:.1f}", f"{rate:.0f}", f"{tracks:,.0f}"))
+    columns = ("model", "caches", "µs of a core a frame", "frames a second", "tracks a core")
+    return Table("tracks_a_core", f"From `benchmarks/pool.py`, with {pool['tracks']:,} tracks.", columns, rows)
 
 
 def speedup(result: Result) -> Table:
