@@ -1,6 +1,6 @@
 """All benchmarks one after the other, each in a process of its own, then the report: every figure in the pages.
 
-Takes three minutes on a core of 2022, and one more the first time, when PyTorch compiles. With `--quick` it shows that
+Takes four minutes on a core of 2022, and one more the first time, when PyTorch compiles. With `--quick` it shows that
 all run, and leaves benchmarks/results and the pages alone.
 """
 
@@ -14,7 +14,7 @@ import tempfile
 from pathlib import Path
 
 HERE = Path(__file__).parent
-SCRIPTS = ("prefill", "backward", "threads", "decode", "against_torch")
+SCRIPTS = ("prefill", "backward", "threads", "decode", "against_torch", "sharding")
 
 #: The README's command.
 SPEEDUP = ("wifi_densepose_temporal", "bench-speedup", "--max-t", "16384", "--dense-budget", "2", "--json")

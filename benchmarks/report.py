@@ -1,4 +1,4 @@
-"""Lays benchmarks/results/*.json out: tables of docs/performance.md, docs/firmware.md, README.md; docs/roofline.png.
+"""Lays benchmarks/results/*.json out: tables of docs/*.md and of the README, and docs/roofline.png.
 
 Text between `<!-- name -->` and `<!-- end name -->` is written by this script; the rest of the pages is not touched.
 `--check` writes nothing, and fails if a page is not what would be written.
@@ -17,12 +17,20 @@ import backward
 import decode
 import node
 import prefill
+import sharding
 import threads
 from measure import Result, Table, digits
 
+from wifi_densepose_temporal import StreamPool, load_model
+
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
-PAGES = (ROOT / "docs" / "performance.md", ROOT / "docs" / "firmware.md", ROOT / "README.md")
+PAGES = (
+    ROOT / "docs" / "performance.md",
+    ROOT / "docs" / "firmware.md",
+    ROOT / "docs" / "scale.md",
+    ROOT / "README.md",
+)
 SCRIPTS = {
     "prefill": prefill,
     "against_torch": against_torch,
@@ -34,16 +42,23 @@ SCRIPTS = {
 
 def read_results() -> dict[str, Result]:
     """All result files, by benchmark."""
-    return {name: json.loads((RESULTS / f"{name}.json").read_text()) for name in (*SCRIPTS, "node", "speedup")}
+    return {
+        name: json.loads((RESULTS / f"{name}.json").read_text())
+        for name in (*SCRIPTS, "sharding", "pool", "node", "speedup")
+    }
 
 
 def sections(results: dict[str, Result]) -> dict[str, str]:
     """What stands between the markers, by name."""
-    scripts = SCRIPTS | {"node": node}  # which measures no time: of no machine's facts
+    scripts = SCRIPTS | {"sharding": sharding, "node": node}  # node measures no time: of no machine's facts
     tables = [table for name, script in scripts.items() for table in script.tables(results[name])]
     texts = {table.name: table.markdown() for table in tables}
     return texts | {
         "machine": _machine(results),
+        "tracks_a_core": tracks_a_core(results["pool"]).markdown(),
+        "sharding_machine": "{machine}; {software}. Load average before it started: {load:.1f}.".format(
+            **results["sharding"]
+        ),
         "summary": summary(results).markdown(),
         "speedup": speedup(results["speedup"]).markdown(),
     }
@@ -94,6 +109,17 @@ def summary(results: dict[str, Result]) -> Table:
         ("two threads, T = 8192", f"{shared['T = 8192', 2]:.2f}x"),
     ]
     return Table("summary", "", ("through Python, float32", "median"), rows)
+
+
+def tracks_a_core(pool: Result) -> Table:
+    """How many tracks a core has time for, from what a frame takes of it."""
+    rows = []
+    for case in pool["cases"]:
+        rate = 1 / StreamPool(load_model(case["model"])).period_s
+        tracks = 1e6 / (rate * case["cpu_us"])
+        rows.append((f"`{case['model']}`", case["dtype"], f"{case['cpu_us']:.1f}", f"{rate:.0f}", f"{tracks:,.0f}"))
+    columns = ("model", "caches", "µs of a core a frame", "frames a second", "tracks a core")
+    return Table("tracks_a_core", f"From `benchmarks/pool.py`, with {pool['tracks']:,} tracks.", columns, rows)
 
 
 def speedup(result: Result) -> Table:

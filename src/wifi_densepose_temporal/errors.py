@@ -122,6 +122,21 @@ class EmulationError(TemporalError, RuntimeError):
     """An image for an emulated chip that cannot be built or run, or that ended in another way than it should."""
 
 
+class ShardLostError(TemporalError, RuntimeError):
+    """A shard that died, or did not answer in time, during a call; it is started again, without what was in flight.
+
+    Attributes:
+        shard: its name.
+    """
+
+    def __init__(self, shard: str, message: str) -> None:
+        super().__init__(shard, message)
+        self.shard = shard
+
+    def __str__(self) -> str:
+        return str(self.args[1])
+
+
 class FileError(TemporalError, OSError):
     """A file that cannot be opened, read or written."""
 

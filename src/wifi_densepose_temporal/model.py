@@ -94,6 +94,7 @@ class TemporalModel:
         if core is None:
             raise BlobModelError(f"{why or 'not a model'} (status {int(status)}; header {view.header})")
         self._core: _core.Model = core
+        self._blob = blob
         self.header: WeightBlobHeader = view.header
         self.config = TemporalHeadConfig.from_core(core.head)
         self.sha256 = hashlib.sha256(blob).hexdigest()
@@ -128,6 +129,10 @@ class TemporalModel:
             BlobError: as `load`.
         """
         return cls(blob)
+
+    def __reduce__(self) -> tuple[type[TemporalModel], tuple[bytes]]:
+        """Pickled, as for a worker in another process, it is its blob, which is checked again there."""
+        return TemporalModel, (self._blob,)
 
     def __repr__(self) -> str:
         return f"TemporalModel({self.sha256[:12]}, trained={self.trained}, {self.header})"

@@ -335,6 +335,28 @@ class StreamPool:
 
         return load(path, model)
 
+    def export_tracks(self, track_ids: Sequence[TrackId]) -> bytes:
+        """The bytes of a snapshot of these tracks alone, for another pool's `import_tracks`; they stay open here.
+
+        Raises:
+            TrackError: one of them is not open.
+        """
+        from wifi_densepose_temporal.streams.snapshot import export_tracks
+
+        return export_tracks(self, track_ids)
+
+    def import_tracks(self, content: bytes) -> None:
+        """Opens the tracks of `export_tracks`, each with the state that it had: all of them or, if one cannot be, none.
+
+        Raises:
+            SnapshotError: the bytes are no snapshot, damaged, of another model, or of a pool with other arguments.
+            TrackError: one of them is open here.
+            MemoryLimitError: they do not fit into this pool; `when_full` closes no track for them.
+        """
+        from wifi_densepose_temporal.streams.snapshot import import_tracks
+
+        import_tracks(self, content)
+
     def snapshots(self, path: str | os.PathLike[str], every_s: float = 60.0) -> Snapshots:
         """Saves again and again while a `with` block runs, from a thread that holds pushes up for 2 ms at most.
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import io
 import itertools
 import json
 import logging
@@ -21,7 +22,7 @@ import struct
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
@@ -29,7 +30,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
-from wifi_densepose_temporal.errors import ConfigError, FileError, SnapshotError, TemporalError
+from wifi_densepose_temporal.errors import ConfigError, FileError, SnapshotError, TemporalError, TrackError
 from wifi_densepose_temporal.files import write_in_parts
 from wifi_densepose_temporal.model import TemporalModel
 from wifi_densepose_temporal.streams.gaps import GapPolicy
@@ -61,10 +62,26 @@ def save(pool: StreamPool, path: str | os.PathLike[str]) -> None:
     write_in_parts(path, lambda file: _write(pool, file))
 
 
-def _write(pool: StreamPool, file: BinaryIO) -> None:
+def export_tracks(pool: StreamPool, track_ids: Iterable[TrackId]) -> bytes:
+    """As `StreamPool.export_tracks`.
+
+    Raises:
+        TrackError: as there.
+    """
+    names = tuple(track_ids)
+    for name in names:
+        pool._slot_of(name)
+    content = io.BytesIO()
+    _write(pool, content, names)
+    return content.getvalue()
+
+
+def _write(pool: StreamPool, file: BinaryIO, names: tuple[TrackId, ...] | None = None) -> None:
+    """Of these tracks, or of all."""
     digest, count = hashlib.sha256(), 0
-    with pool._lock:
-        names = pool.tracks()
+    if names is None:
+        with pool._lock:
+            names = pool.tracks()
     slices = _slices(pool, names)
     for part, tracks in itertools.chain([(_header(pool), 0)], slices):
         digest.update(part)
@@ -156,6 +173,36 @@ def load(path: str | os.PathLike[str], model: TemporalModel) -> StreamPool:
     except (OSError, ValueError, TypeError) as error:
         reason = getattr(error, "strerror", None) or error
         raise FileError(f"cannot read {path!s}: {reason}; check the path and its permissions") from None
+
+
+def import_tracks(pool: StreamPool, content: bytes) -> None:
+    """As `StreamPool.import_tracks`.
+
+    Raises:
+        SnapshotError, TrackError, MemoryLimitError: as there.
+    """
+    other = _read(_Reader(io.BytesIO(content), len(content)), pool.model)
+    if _header(other) != _header(pool):
+        raise SnapshotError("the tracks are of a pool with other arguments; make both with the same ones")
+    for name in other.tracks():
+        if name in pool:
+            raise TrackError(f"track {name!r} is open here; close it first, if it is not the one that comes")
+    before, when_full = pool.tracks(), pool.when_full
+    pool.when_full = "refuse"
+    try:
+        for name in other.tracks():
+            pool.open(name)
+    except BaseException:
+        for name in pool.tracks()[len(before) :]:
+            pool.close(name)
+        raise
+    finally:
+        pool.when_full = when_full
+    for name in other.tracks():
+        here, there = pool._slots[name], other._slots[name]
+        with pool._lock:
+            pool._rows[here] = other._rows[there]
+            pool._core.load(here, other._core.save(there))
 
 
 def _read(reader: _Reader, model: TemporalModel) -> StreamPool:

@@ -1,0 +1,453 @@
+"""A pool of tracks that is spread over processes, on this machine or on a cluster: `StreamPool`, a shard a process.
+
+The driver, whoever holds the `ShardedPool`, routes each track by its id (routing.py) and keeps, for each shard, the
+operations that it has acknowledged since its last snapshot on disk. A shard that dies, or does not answer in time, is
+killed and started again: from the snapshot, and then by that log, which gives its state bit for bit.
+
+    acknowledged    the call returned and says the frame was accepted: it counts once, whatever dies but the driver
+    in flight       the shard was lost before it answered: the frame counts nowhere, its row says `ShardLostError`,
+                    and the track stands at its last acknowledged frame; push it again or leave it out
+    on disk         what `save`, or `stop`, has returned after: it outlives the driver too
+
+A driver that dies loses what came after each shard's last snapshot. One driver at a time has a folder of snapshots, and
+one thread at a time has a driver. Workers on other machines need the folder at the same path.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from wifi_densepose_temporal import _core
+from wifi_densepose_temporal.arrays import Floats, as_float32
+from wifi_densepose_temporal.config import as_int
+from wifi_densepose_temporal.distributed.engine import connected_ray
+from wifi_densepose_temporal.distributed.routing import shard_of
+from wifi_densepose_temporal.distributed.shard import MAX_STARTS, Shard, answers, save_all
+from wifi_densepose_temporal.distributed.worker import Operation, Worker, snapshots_in
+from wifi_densepose_temporal.errors import ConfigError, FileError, ShapeError, ShardLostError, TemporalError
+from wifi_densepose_temporal.model import TemporalModel
+from wifi_densepose_temporal.streams import Counters, Decisions, StreamPool, TrackId
+from wifi_densepose_temporal.streams.tracks import as_track_id
+
+DEFAULT_SNAPSHOT_EVERY = 100
+DEFAULT_TIMEOUT_S = 30.0
+
+
+@dataclass(frozen=True)
+class _Share:
+    """The part of a tick that is one shard's."""
+
+    shard: str
+    rows: NDArray[np.intp]
+    track_ids: list[TrackId]
+
+
+class ShardedPool:
+    """Tracks over several workers; results, order and bits are those of one `StreamPool`.
+
+    Attributes:
+        folder: of the snapshots.
+    """
+
+    def __init__(
+        self,
+        model: TemporalModel,
+        folder: str | os.PathLike[str],
+        *,
+        workers: int = 2,
+        snapshot_every: int = DEFAULT_SNAPSHOT_EVERY,
+        timeout_s: float = DEFAULT_TIMEOUT_S,
+        **options: Any,
+    ) -> None:
+        """Starts the workers; where the folder holds the snapshots of an earlier pool, it goes on from there.
+
+        Args:
+            model: of all tracks.
+            folder: for the snapshots, one file a shard.
+            workers: shards; each is a process.
+            snapshot_every: operations (pushes, tracks opened or closed) of a shard after which its next snapshot is
+                made. The driver keeps at most twice as many in memory, with their frames.
+            timeout_s: seconds after which a shard that has not answered is taken for dead; not of its snapshots.
+            options: of each `StreamPool`; `memory_limit` is each shard's.
+
+        Raises:
+            MissingExtraError: Ray is not installed.
+            ConfigError: an option that cannot be, or the folder holds another number of shards.
+            FileError: the folder cannot be made, read or written.
+            TemporalError: as `StreamPool.load`, for a snapshot that is damaged, or another model's.
+        """
+        self._every = as_int("snapshot_every", snapshot_every, least=1)
+        self._timeout_s = _seconds(timeout_s)
+        workers = as_int("workers", workers, least=1)
+        self.folder = _made(Path(folder))
+        names = sorted(snapshots_in(self.folder), key=_number)
+        if names and len(names) != workers:
+            raise ConfigError(
+                f"{self.folder} holds snapshots of {len(names)} shards, and workers is {workers}: start with "
+                f"{len(names)}, and then add_worker() or remove_worker(); or give another folder"
+            )
+        self._model, self._like = model, StreamPool(model, **options)  # which refuses what no pool can be
+        self._ray = connected_ray(workers)
+        self._actor = self._ray.remote(Worker).options(max_restarts=0, scheduling_strategy="SPREAD")
+        self._arguments = (self._ray.put(model), options, _core.instruction_set())
+        self._shards: dict[str, Shard] = {}
+        self._routed: tuple[tuple[list[TrackId], tuple[str, ...]], list[_Share]] = (([], ()), [])
+        try:
+            self._shards = {name: self._new_shard(name) for name in names or [f"shard-{n}" for n in range(workers)]}
+            self._drop_copies()
+            self.save()  # from here on the folder says which shards there are
+        except BaseException:
+            self._kill_all()
+            raise
+
+    def _new_shard(self, name: str) -> Shard:
+        model, options, instruction_set = self._arguments
+        worker = partial(self._actor.remote, model, name, self.folder, options, instruction_set)
+        return Shard(self._ray, name, worker, self._every)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def __repr__(self) -> str:
+        return f"ShardedPool({len(self._shards)} shards, folder={str(self.folder)!r}, model={self._model!r})"
+
+    @property
+    def shards(self) -> tuple[str, ...]:
+        """Names."""
+        return tuple(self._shards)
+
+    def tracks(self) -> dict[str, tuple[TrackId, ...]]:
+        """Names of the open tracks, by shard.
+
+        Raises:
+            ShardLostError: a shard died before it answered.
+        """
+        return {shard.name: _or_raise(held) for shard, held in self._ask(self._shards.values(), "tracks").items()}
+
+    def processes(self) -> dict[str, int]:
+        """The number of each shard's process, on its machine; raises as `tracks`."""
+        return {shard.name: _or_raise(number) for shard, number in self._ask(self._shards.values(), "process").items()}
+
+    def counters(self, track_id: TrackId) -> Counters:
+        """What became of a track so far; raises as `tracks` and `StreamPool.counters`."""
+        home = self._home(track_id)
+        counters: Counters = _or_raise(self._ask([home], "counters", track_id)[home])
+        return counters
+
+    def open(self, track_id: TrackId, time_s: float | None = None) -> TrackId | None:
+        """Opens a track, on the shard that its id belongs to; as `StreamPool.open`.
+
+        Raises:
+            ShardLostError: that shard died before it answered; the track is not open.
+            TemporalError: as `StreamPool.open`.
+        """
+        closed: TrackId | None = _or_raise(self._apply(self._home(track_id), "open", track_id, time_s))
+        return closed
+
+    def close(self, track_id: TrackId) -> None:
+        """Closes a track; raises as `open` and `StreamPool.close`."""
+        _or_raise(self._apply(self._home(track_id), "close", track_id))
+
+    def push(
+        self,
+        track_ids: Sequence[TrackId] | NDArray[np.generic],
+        frames: ArrayLike | Sequence[ArrayLike],
+        times_s: ArrayLike | None = None,
+    ) -> Decisions:
+        """One tick: a frame of each of N tracks, shards side by side; arguments and result as `StreamPool.push`.
+
+        Of a shard that was lost, every row is refused with a `ShardLostError`: it was in flight, and is not counted.
+        The next call waits until the shard is back.
+
+        Raises:
+            ShapeError, DtypeError, ConfigError: as `StreamPool.push`; times_s is None in a pool with `idle_s`.
+            ShardLostError: a shard that was lost earlier cannot be started again.
+            FileError: a shard's log is full, and no snapshot of it can be written.
+        """
+        ids = track_ids.tolist() if isinstance(track_ids, np.ndarray) else list(track_ids)
+        shares = self._route(ids)
+        frames, times = self._as_frames(frames, len(ids)), self._as_times(times_s, len(ids))
+        for share in shares:
+            self._shards[share.shard].ready()
+        operations = {}
+        for share in shares:
+            theirs = [frames[row] for row in share.rows] if isinstance(frames, list) else frames[share.rows]
+            theirs_s = None if times is None else times[share.rows]
+            shard = self._shards[share.shard]
+            operations[shard] = shard.operation("push", share.track_ids, theirs, theirs_s)
+        made = self._apply_all(operations)
+        return _merged(self._like, ids, [(share.rows, made[self._shards[share.shard]]) for share in shares])
+
+    def _route(self, ids: list[TrackId]) -> list[_Share]:
+        """Each shard's rows; a tick has the tracks of the one before as a rule, and then its routes too."""
+        self._refuse_stopped()
+        shards = self.shards
+        if (ids, shards) != self._routed[0]:
+            rows: dict[str, list[int]] = {}
+            for row, track in enumerate(ids):
+                # A name that no track can have goes to any shard, which refuses it.
+                home = shard_of(track, shards) if isinstance(track, int | str | np.integer) else shards[0]
+                rows.setdefault(home, []).append(row)
+            shares = [_Share(name, np.array(at, np.intp), [ids[row] for row in at]) for name, at in rows.items()]
+            self._routed = ((ids, shards), shares)
+        return self._routed[1]
+
+    def _as_frames(self, frames: ArrayLike | Sequence[ArrayLike], count: int) -> Floats | list[ArrayLike]:
+        if isinstance(frames, list | tuple):
+            if len(frames) != count:
+                raise ShapeError(f"{len(frames)} frames for {count} tracks; give one for each")
+            return list(frames)  # each is checked alone, by its shard
+        rows = as_float32("frames", frames)
+        if rows.shape != (count, self._model.input_dim):
+            raise ShapeError(f"frames has shape {rows.shape}; expected {(count, self._model.input_dim)}, a row a track")
+        return rows
+
+    def _as_times(self, times_s: ArrayLike | None, count: int) -> NDArray[np.float64] | None:
+        if times_s is None:
+            if self._like.idle_s is not None:
+                raise ConfigError(
+                    "times_s is None, and this pool closes idle tracks: without times that goes by the clock of a "
+                    "process, which a restart does not repeat; give times_s, or no idle_s"
+                )
+            return None
+        try:
+            times = np.asarray(times_s, np.float64)
+        except (TypeError, ValueError) as error:
+            raise ConfigError(f"times_s cannot be read as numbers: {error}") from None
+        if times.shape != (count,):
+            raise ShapeError(f"times_s has shape {times.shape}; expected ({count},), a time for each track")
+        return times
+
+    def save(self) -> None:
+        """Writes a snapshot of every shard; when it returns, all that was acknowledged is on disk.
+
+        Raises:
+            FileError: a snapshot cannot be written; that shard's former one is as it was.
+            ShardLostError: a shard dies each time it is tried; its former snapshot is as it was.
+        """
+        self._save(self._shards.values())
+
+    def stop(self) -> None:
+        """Saves, and ends the workers. Raises as `save`, after they have ended."""
+        try:
+            if self._shards:
+                self.save()
+        finally:
+            self._kill_all()
+
+    # ------------------------------------------------------------------------------------------- more and fewer workers
+
+    def add_worker(self) -> str:
+        """Starts one more shard and moves its share of the tracks to it, about one in n, each with its state.
+
+        Returns:
+            Its name.
+
+        Raises:
+            TemporalError: a shard was lost, or a snapshot cannot be written; all tracks are where they were.
+        """
+        self._refuse_stopped()
+        name = f"shard-{1 + max(_number(name) for name in self._shards)}"
+        new, shards = self._new_shard(name), (*self._shards, name)
+        tracks = self.tracks()
+        leaving = {old: [track for track in tracks[old] if shard_of(track, shards) == name] for old in tracks}
+        try:
+            for old, share in leaving.items():
+                self._copy(self._shards[old], new, share)
+            self._save([new])
+        except BaseException:
+            self._discard(new)
+            raise
+        self._shards[name] = new
+        for old, share in leaving.items():
+            self._drop(self._shards[old], share)
+        self._save([self._shards[old] for old in leaving])  # or a restart of everything would find the tracks twice
+        return name
+
+    def remove_worker(self, name: str) -> None:
+        """Moves a shard's tracks to the others, each with its state, and ends it.
+
+        Raises:
+            ConfigError: no shard of that name, or it is the only one.
+            TemporalError: a shard was lost, or a snapshot cannot be written; all tracks are where they were.
+        """
+        if name not in self._shards or len(self._shards) == 1:
+            raise ConfigError(f"cannot remove {name!r} of {', '.join(self._shards)}; one has to stay")
+        leaving, tracks = self._shards[name], self.tracks()[name]
+        rest = [shard for shard in self._shards.values() if shard is not leaving]
+        names = tuple(shard.name for shard in rest)
+        share = {shard: [track for track in tracks if shard_of(track, names) == shard.name] for shard in rest}
+        try:
+            for shard in rest:
+                self._copy(leaving, shard, share[shard])
+            self._save(rest)
+        except BaseException:
+            self._drop_copies()
+            raise
+        del self._shards[name]
+        self._discard(leaving)
+
+    def _copy(self, old: Shard, new: Shard, tracks: Sequence[TrackId]) -> None:
+        if tracks:
+            states = _or_raise(self._ask([old], "export_tracks", tracks)[old])
+            _or_raise(self._apply(new, "import_tracks", states))
+
+    def _drop(self, shard: Shard, tracks: Sequence[TrackId]) -> None:
+        """Closes tracks that another shard has by now: again, if the shard is lost over it."""
+        if not tracks:
+            return
+        for _ in range(MAX_STARTS):
+            answer = self._apply(shard, "close_all", tracks)
+            if not isinstance(answer, ShardLostError):
+                break
+        _or_raise(answer)
+
+    def _drop_copies(self) -> None:
+        """Closes the tracks that a move was interrupted over, on the shard that they do not belong to."""
+        tracks = self.tracks()
+        for name, held in tracks.items():
+            away = [track for track in held if shard_of(track, self.shards) != name]
+            missing = [track for track in away if track not in tracks[shard_of(track, self.shards)]]
+            if missing:
+                raise FileError(
+                    f"{self.folder} holds {len(missing)} tracks on {name} that belong elsewhere, such as "
+                    f"{missing[0]!r}: its snapshots are of different pools; give the folder of one"
+                )
+            self._drop(self._shards[name], away)
+
+    def _discard(self, shard: Shard) -> None:
+        """Ends a shard that has no track of its own, and its snapshots."""
+        shard.kill()
+        for path in self.folder.glob(f"{shard.name}.*.snapshot"):
+            path.unlink(missing_ok=True)
+
+    # ------------------------------------------------------------------------------------------------ talking to shards
+
+    def _home(self, track: TrackId) -> Shard:
+        self._refuse_stopped()
+        return self._shards[shard_of(as_track_id(track), self.shards)]
+
+    def _refuse_stopped(self) -> None:
+        if not self._shards:
+            raise ConfigError("this pool was stopped; make another one, with the same folder, to go on")
+
+    def _apply(self, shard: Shard, method: str, *arguments: Any) -> Any:
+        shard.ready()
+        return self._apply_all({shard: shard.operation(method, *arguments)})[shard]
+
+    def _apply_all(self, operations: dict[Shard, Operation]) -> dict[Shard, Any]:
+        """Each shard's result or error, and what was answered in its log; what was not answered is nowhere."""
+        asked = {shard: partial(shard.ask, "apply", operation) for shard, operation in operations.items()}
+        made = answers(self._ray, asked, self._timeout_s)
+        for shard, answer in made.items():
+            if not isinstance(answer, ShardLostError):
+                shard.acknowledge(operations[shard])
+        return made
+
+    def _ask(self, shards: Iterable[Shard], method: str, *arguments: Any) -> dict[Shard, Any]:
+        """Each shard's answer to something that changes nothing."""
+        shards = list(shards)
+        for shard in shards:
+            shard.ready()
+        return answers(self._ray, {shard: partial(shard.ask, method, *arguments) for shard in shards}, self._timeout_s)
+
+    def _save(self, shards: Iterable[Shard]) -> None:
+        """Again, if a shard is lost over it: its log brings it back."""
+        shards = list(shards)
+        for left in reversed(range(MAX_STARTS)):
+            for shard in shards:
+                shard.ready()
+            try:
+                return save_all(self._ray, shards)
+            except ShardLostError:
+                if not left:
+                    raise
+
+    def _kill_all(self) -> None:
+        for shard in self._shards.values():
+            shard.kill()
+        self._shards = {}
+
+
+# -------------------------------------------------------------------------------------------- arguments and results
+
+
+def _or_raise(answer: Any) -> Any:
+    if isinstance(answer, TemporalError):
+        raise answer
+    return answer
+
+
+def _number(name: str) -> int:
+    """Of a shard, from its name."""
+    return int(name.rpartition("-")[2])
+
+
+def _seconds(timeout_s: float) -> float:
+    if not (isinstance(timeout_s, int | float) and math.isfinite(timeout_s) and timeout_s > 0):
+        raise ConfigError(f"timeout_s is {timeout_s!r}; expected a number of seconds above 0")
+    return float(timeout_s)
+
+
+def _made(folder: Path) -> Path:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder.resolve()
+    except OSError as error:
+        raise FileError(f"cannot make the folder {folder}: {error.strerror}; check the one above it") from None
+
+
+def _merged(
+    like: StreamPool, track_ids: Sequence[TrackId], parts: list[tuple[NDArray[np.intp], Decisions | TemporalError]]
+) -> Decisions:
+    """The shards' rows in the order of `track_ids`; those of a shard that was lost are refused with its error."""
+    n, model, made = len(track_ids), like.model, [part for _, part in parts if isinstance(part, Decisions)]
+    arrays: dict[str, NDArray[Any]] = {
+        "accepted": np.zeros(n, np.bool_),
+        "logits": np.full((n, model.header.n_classes), np.nan, np.float32),
+        "embedding": np.full((n, model.embedding_dim), np.nan, np.float32),
+        "frames": np.zeros(n, np.int64),
+        "filled": np.zeros(n, np.int64),
+        "reset": np.zeros(n, np.bool_),
+    }
+    if like.smoothing is not None:
+        arrays["belief"] = np.full((n, model.header.n_classes), np.nan)
+    refused: dict[int, TemporalError] = {}
+    for at, part in parts:
+        if isinstance(part, TemporalError):
+            refused.update(dict.fromkeys(at.tolist(), part))
+            continue
+        for name, array in arrays.items():
+            array[at] = getattr(part, name)
+        refused.update({int(at[row]): error for row, error in part.refused.items()})
+    return Decisions(
+        track_ids=tuple(track_ids),
+        refused=dict(sorted(refused.items())),
+        closed=tuple(track for part in made for track in part.closed),
+        class_labels=model.labels,
+        source=like.source,
+        model_sha256=model.sha256,
+        trained=model.trained,
+        accepted=arrays["accepted"],
+        logits=arrays["logits"],
+        embedding=arrays["embedding"],
+        frames=arrays["frames"],
+        filled=arrays["filled"],
+        reset=arrays["reset"],
+        belief=arrays.get("belief"),
+    )
