@@ -13,6 +13,14 @@ from wifi_densepose_temporal import TemporalModel, init_random_blob
 settings.register_profile("project", deadline=None)
 settings.load_profile("project")
 
+# A file is one process's (justfile): the longest ones begin first, or the last of them would be waited for.
+LONGEST = ("test_instruction_sets.py", "test_fuzz.py", "test_core.py", "test_estimators.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.path.name not in LONGEST)
+
+
 SHARED = Path(__file__).parents[2] / "shared"
 
 

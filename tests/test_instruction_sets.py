@@ -17,7 +17,7 @@ KERNEL_TESTS = [  # and not this file, which would start itself
     "tests/test_goldens.py",
     "tests/test_head.py",
     "tests/test_cache.py",
-    "tests/test_eviction.py",
+    "tests/test_eviction.py::test_any_head_is_as_defined",
     "tests/test_stream_eviction.py",
     "tests/test_out.py",
     "tests/test_threads.py",
