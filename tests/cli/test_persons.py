@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import stat
 from pathlib import Path
 
@@ -23,7 +24,7 @@ def gallery(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return path
 
 
-def test_a_person_is_recognised_and_a_stranger_is_not(wdt: Wdt, gallery: Path) -> None:
+def test_a_person_is_recognised_and_a_stranger_is_not(wdt: Wdt, gallery: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     enrolled = wdt("enroll", A1, "--person", "one", "--json").document
     assert (enrolled["embeddings"], enrolled["source"], enrolled["trained"]) == (10, "replay", True)
     assert stat.S_IMODE(gallery.stat().st_mode) == 0o600
@@ -39,7 +40,11 @@ def test_a_person_is_recognised_and_a_stranger_is_not(wdt: Wdt, gallery: Path) -
     assert len(known["windows"]) == 10
     stranger = wdt("identify", B2, "--json").document
     assert (stranger["decision"], stranger["person"], stranger["nearest"]) == ("unknown", None, "one")
-    assert "unknown" in wdt("identify", B2).out
+    monkeypatch.setenv("COLUMNS", "80")
+    lines = wdt("identify", B2).out.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert "(nearest is one at" in lines[0]
+    assert sum("known " in line and " one " in line for line in lines) == 11  # the recording, and its windows
 
 
 def test_a_gallery_is_listed_merged_moved_and_forgotten(wdt: Wdt, gallery: Path, tmp_path: Path) -> None:
@@ -91,3 +96,44 @@ def test_recordings_are_enrolled_all_or_none(wdt: Wdt, tmp_path: Path) -> None:
     assert wdt("enroll", A2, broken, "--person", "two").code == 1
     assert [one["person"] for one in wdt("gallery", "list", "--json").document["persons"]] == ["one"]
     assert wdt("enroll", B1, "--person", "one", "--add", "--json").document["embeddings_of_person"] == 20
+
+
+def test_a_gallery_is_made_when_there_is_somebody_to_enrol(wdt: Wdt, gallery: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "broken.npz"
+    broken.write_bytes(b"PK")
+    assert wdt("enroll", broken, "--person", "one").code == 1
+    assert not gallery.exists()
+
+
+def test_a_recording_counts_once(wdt: Wdt, tmp_path: Path) -> None:
+    copy = tmp_path / "copy.npz"
+    copy.write_bytes(A1.read_bytes())
+    assert "same recording" in wdt("enroll", A1, copy, "--person", "one").error_line()
+    wdt("enroll", A1, "--person", "one")
+    assert "enrolled of 'one' already" in wdt("enroll", copy, "--person", "one", "--add").error_line()
+    (shown,) = wdt("gallery", "list", "--json").document["persons"]
+    assert shown["enrolled"] == 10
+    copy.write_bytes(A2.read_bytes())
+    assert "same recording" in wdt("gallery", "calibrate", A2, copy).error_line()
+
+
+def test_recordings_of_one_stranger_are_of_one_person(wdt: Wdt) -> None:
+    wdt("enroll", A1, "--person", "one")
+    asked = ("gallery", "calibrate", A2, B2, "--false-accept-rate", "0.5", "--json")
+    assert wdt(*asked).document["persons"] == 2
+    assert wdt(*asked, "--persons", "two,two").document["persons"] == 1
+    assert "2 recordings" in wdt(*asked, "--persons", "two").error_line()
+
+
+def test_bytes_that_another_process_holds_are_scrubbed_later(wdt: Wdt, gallery: Path) -> None:
+    wdt("enroll", A1, "--person", "one")
+    reader = sqlite3.connect(gallery, isolation_level=None)
+    try:
+        reader.execute("BEGIN")
+        reader.execute("SELECT count(*) FROM gallery_persons").fetchone()
+        done = wdt("gallery", "forget", "one", "--json")
+        assert (done.code, done.document["scrubbed"]) == (0, False)
+        assert "wdt gallery scrub" in done.err
+    finally:
+        reader.close()
+    assert wdt("gallery", "scrub", "--json").document["scrubbed"] is True

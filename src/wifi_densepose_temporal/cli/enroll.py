@@ -8,7 +8,6 @@ from typing import Annotated
 import numpy as np
 import typer
 
-from wifi_densepose_temporal.cli.evaluate import watched
 from wifi_densepose_temporal.cli.output import JsonOption, RateOption, note, print_json, print_line
 from wifi_densepose_temporal.cli.persons import (
     DEFAULT_GALLERY,
@@ -17,12 +16,13 @@ from wifi_densepose_temporal.cli.persons import (
     GalleryOption,
     ReidModelOption,
     WindowOption,
-    embed_recording,
+    counted,
+    embed_different,
 )
 from wifi_densepose_temporal.csi.clock import DEFAULT_RATE_HZ
-from wifi_densepose_temporal.errors import ConfigError, DuplicatePersonError
+from wifi_densepose_temporal.errors import ConfigError, DuplicatePersonError, GalleryUnavailableError
 from wifi_densepose_temporal.evaluation.identity import DEFAULT_PACKETS
-from wifi_densepose_temporal.model import Source
+from wifi_densepose_temporal.model import Source, TemporalModel
 from wifi_densepose_temporal.models import load_model
 from wifi_densepose_temporal.timeline import training_note
 
@@ -45,16 +45,12 @@ def enroll(
     from wifi_densepose_temporal.reid import Gallery
 
     loaded = load_model(model)
+    known = _recordings_of(person, gallery, loaded, add)
+    made = embed_different(loaded, captures, window, rate)
+    for one in made:
+        if one.sha256 in known:
+            raise ConfigError(f"{one.path} is enrolled of {person!r} already; leave it out")
     with Gallery.open(gallery, loaded, create=True) as opened:
-        if not add and person in opened.persons():
-            raise DuplicatePersonError(
-                f"{person!r} is enrolled already; --add adds to them, wdt gallery forget removes"
-            )
-        with watched(len(captures), "embedding") as advance:
-            made = []
-            for path in captures:
-                made.append(embed_recording(loaded, path, window, rate))
-                advance()
         total = opened.enrol(
             person,
             np.concatenate([one.embedding for one in made]),
@@ -76,7 +72,26 @@ def enroll(
         }
         print_json(document)
         return
-    print_line(f"{person}: {windows} embeddings of {len(made)} recordings enrolled, {total} in all")
+    print_line(
+        f"{person}: {counted(windows, 'embedding')} of {counted(len(made), 'recording')} enrolled, {total} in all"
+    )
+
+
+def _recordings_of(person: str, gallery: str, model: TemporalModel, add: bool) -> set[str]:
+    """SHA-256 of what is enrolled of a person, before anything is embedded."""
+    from wifi_densepose_temporal.reid import Gallery
+
+    try:
+        with Gallery.open(gallery, model) as opened:
+            if person not in opened.persons():
+                return set()
+            if not add:
+                raise DuplicatePersonError(
+                    f"{person!r} is enrolled already; --add adds to them, wdt gallery forget removes"
+                )
+            return set(opened.show(person).recordings)
+    except GalleryUnavailableError:
+        return set()  # there is none yet; where it is something else, enrolling says so
 
 
 def _source(made: list[Embedded]) -> Source:

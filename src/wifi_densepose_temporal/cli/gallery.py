@@ -9,22 +9,31 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 import typer
 
-from wifi_densepose_temporal.cli.evaluate import watched
-from wifi_densepose_temporal.cli.output import JsonOption, RateOption, print_facts, print_json, print_line, print_table
+from wifi_densepose_temporal.cli.output import (
+    JsonOption,
+    RateOption,
+    note,
+    print_facts,
+    print_json,
+    print_line,
+    print_table,
+)
 from wifi_densepose_temporal.cli.persons import (
     DEFAULT_GALLERY,
     DEFAULT_REID_MODEL,
     GalleryOption,
     ReidModelOption,
     WindowOption,
-    embed_recording,
+    counted,
+    embed_different,
 )
 from wifi_densepose_temporal.csi.clock import DEFAULT_RATE_HZ
-from wifi_densepose_temporal.errors import GalleryUnavailableError
+from wifi_densepose_temporal.errors import ConfigError
 from wifi_densepose_temporal.evaluation.identity import DEFAULT_PACKETS
 from wifi_densepose_temporal.models import load_model
 
 if TYPE_CHECKING:
+    from wifi_densepose_temporal.model import TemporalModel
     from wifi_densepose_temporal.reid import Gallery, Person
 
 app = typer.Typer(no_args_is_help=True, help="Persons that can be recognised again: list, forget, merge, move, check.")
@@ -32,10 +41,16 @@ app = typer.Typer(no_args_is_help=True, help="Persons that can be recognised aga
 PersonArgument = Annotated[str, typer.Argument(metavar="PERSON", help="As given to wdt enroll.")]
 
 
-def _open(gallery: str, model: str | None = None) -> Gallery:
+PENDING = (
+    "the bytes of who was forgotten are still in the gallery's files, which another process has open; "
+    "run wdt gallery scrub when it has ended"
+)
+
+
+def _open(gallery: str, model: TemporalModel | None = None) -> Gallery:
     from wifi_densepose_temporal.reid import Gallery
 
-    return Gallery.open(gallery, None if model is None else load_model(model))
+    return Gallery.open(gallery, model)
 
 
 @app.command("list")
@@ -50,7 +65,8 @@ def list_persons(gallery: GalleryOption = DEFAULT_GALLERY, as_json: JsonOption =
         print_json(origin | {"persons": persons, "calibration": said})
         return
     columns = ("person", "since", "enrolled", "updated", "spread")
-    print_table([[one[name] for name in columns] for one in persons], columns, words=("person", "since"))
+    rows = [[*(one[name] for name in columns[:-1]), f"{one['spread']:.3f}"] for one in persons]
+    print_table(rows, columns, words=("person", "since"))
     print_line("not calibrated" if calibration is None else _threshold(said or {}))
 
 
@@ -72,14 +88,24 @@ def forget(person: PersonArgument, gallery: GalleryOption = DEFAULT_GALLERY, as_
     with _open(gallery) as opened:
         done = opened.forget(person)
     if not done.scrubbed:
-        raise GalleryUnavailableError(
-            f"{person!r} is deleted, but the old bytes are still in the gallery's files, for another process reads "
-            "them: run wdt gallery verify when it has ended, which removes them"
-        )
+        note(PENDING)
     if as_json:
         print_json({"person": person, "embeddings": done.embeddings, "scrubbed": done.scrubbed})
     else:
-        print_line(f"{person}: forgotten, {done.embeddings} embeddings deleted")
+        print_line(f"{person}: forgotten, {counted(done.embeddings, 'embedding')} deleted")
+
+
+@app.command()
+def scrub(gallery: GalleryOption = DEFAULT_GALLERY, as_json: JsonOption = False) -> None:
+    """Rewrite the gallery's files without the bytes of who was forgotten, where `forget` could not."""
+    with _open(gallery) as opened:
+        done, name = opened.scrub(), opened.name
+    if not done.scrubbed:
+        note(PENDING)
+    if as_json:
+        print_json({"scrubbed": done.scrubbed})
+    elif done.scrubbed:
+        print_line(f"{name}: nothing is left of who was forgotten")
 
 
 @app.command()
@@ -95,7 +121,7 @@ def merge(
     if as_json:
         print_json({"person": into, "merged": person, "embeddings": total})
     else:
-        print_line(f"{person} is {into} now, with {total} embeddings")
+        print_line(f"{person} is {into} now, with {counted(total, 'embedding')}")
 
 
 @app.command("export")
@@ -124,21 +150,27 @@ def import_persons(
 def verify(gallery: GalleryOption = DEFAULT_GALLERY, as_json: JsonOption = False) -> None:
     """Check every page, row and checksum."""
     with _open(gallery) as opened:
-        count, people = opened.verify(), len(opened.persons())
+        count, people, name = opened.verify(), len(opened.persons()), opened.name
     if as_json:
         print_json({"persons": people, "embeddings": count, "sound": True})
     else:
-        print_line(f"{gallery}: {people} persons, {count} embeddings, all sound")
+        print_line(f"{name}: {counted(people, 'person')}, {counted(count, 'embedding')}, all sound")
 
 
 @app.command()
 def calibrate(
     strangers: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="[CAPTURE...]", help="Recordings of persons who are not enrolled, one each."),
+        typer.Argument(metavar="[CAPTURE...]", help="Recordings of persons who are not enrolled."),
+    ] = None,
+    persons: Annotated[
+        str | None,
+        typer.Option(
+            "--persons", metavar="A,B,A", help="Whose the recordings are, in their order; by default one person each."
+        ),
     ] = None,
     rate_of_errors: Annotated[
-        float, typer.Option("--false-accept-rate", metavar="R", help="Strangers taken for somebody, 0..1.")
+        float, typer.Option("--false-accept-rate", metavar="R", help="Strangers taken for somebody, at most; 0..1.")
     ] = 0.01,
     gallery: GalleryOption = DEFAULT_GALLERY,
     model: ReidModelOption = DEFAULT_REID_MODEL,
@@ -150,17 +182,16 @@ def calibrate(
 
     Without recordings of strangers, each enrolled person is a stranger to all the others.
     """
-    loaded = load_model(model)
-    with _open(gallery, model) as opened:
-        if strangers:
-            made = []
-            with watched(len(strangers), "embedding") as advance:
-                for path in strangers:
-                    made.append(embed_recording(loaded, path, window, rate))
-                    advance()
-            whose = [str(path) for path, one in zip(strangers, made, strict=True) for _ in one.embedding]
-            vectors = np.concatenate([one.embedding for one in made])
-            calibration = opened.calibrate(vectors, whose, false_accept_rate=rate_of_errors)
+    paths, loaded = strangers or [], load_model(model)
+    whose = _whose(paths, persons)
+    made = embed_different(loaded, paths, window, rate)
+    with _open(gallery, loaded) as opened:
+        if made:
+            calibration = opened.calibrate(
+                np.concatenate([one.embedding for one in made]),
+                [name for name, one in zip(whose, made, strict=True) for _ in one.embedding],
+                false_accept_rate=rate_of_errors,
+            )
         else:
             calibration = opened.calibrate_within(false_accept_rate=rate_of_errors)
     said = dataclasses.asdict(calibration)
@@ -186,6 +217,18 @@ def audit(
     print_table([[one[name] for name in columns] for one in entries], columns, words=columns[1:])
 
 
+def _whose(paths: list[Path], persons: str | None) -> list[str]:
+    """Whose each recording is."""
+    if persons is None:
+        return [f"recording {number}" for number, _ in enumerate(paths)]
+    names = [name.strip() for name in persons.split(",")]
+    if len(names) != len(paths) or not all(names):
+        raise ConfigError(
+            f"--persons {persons!r} for {counted(len(paths), 'recording')}; give each one's person, between commas"
+        )
+    return names
+
+
 def _facts(person: Person) -> dict[str, Any]:
     facts = dataclasses.asdict(person)
     del facts["prototype"]  # a vector says nothing to a reader, and is personal data
@@ -194,8 +237,9 @@ def _facts(person: Person) -> dict[str, Any]:
 
 def _threshold(said: dict[str, Any]) -> str:
     return (
-        f"threshold {said['threshold']:.3f}: {100 * said['false_accept_rate']:g} % of strangers pass "
-        f"({said['method']}: {said['probes']} probes of {said['persons']} persons, {said['gallery_persons']} enrolled)"
+        f"threshold {said['threshold']:.3f}: at most {100 * said['false_accept_rate']:g} % of strangers like these "
+        f"pass ({said['method']}: {counted(said['probes'], 'probe')} of {counted(said['persons'], 'person')}, "
+        f"{said['gallery_persons']} enrolled)"
     )
 
 
@@ -203,4 +247,4 @@ def _said(as_json: bool, what: str, file: Path, count: int) -> None:
     if as_json:
         print_json({"path": str(file), "embeddings": count})
     else:
-        print_line(f"{file}: {count} embeddings {what}ed")
+        print_line(f"{file}: {counted(count, 'embedding')} {what}ed")

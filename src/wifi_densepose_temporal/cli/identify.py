@@ -63,12 +63,21 @@ def identify(
         print_json({**_plain(pooled), "windows": [_plain(one) for one in single]})
         return
     print_line(f"{capture.name}: {_sentence(pooled)}", style="bold")
-    rows = [[number, *_plain(one).values()] for number, one in enumerate(single)]
-    print_table(rows, ["window", *_plain(pooled)], words=("person", "decision", "nearest", "runner_up", "source"))
+    print_line(f"source {pooled.source}, model {pooled.model_sha256[:12]}")
+    rows = [
+        (number, one.decision, one.person, one.nearest, _digits(one.similarity), _digits(one.margin))
+        for number, one in enumerate(single)
+    ]
+    columns = ("window", "decision", "person", "nearest", "similarity", "margin")
+    print_table(rows, columns, words=("decision", "person", "nearest"))
 
 
 def _plain(one: Identification) -> dict[str, Any]:
     return dataclasses.asdict(one) | {"margin": one.margin}
+
+
+def _digits(number: float | None) -> str | None:
+    return None if number is None else f"{number:.3f}"
 
 
 def _sentence(one: Identification) -> str:
