@@ -1,7 +1,9 @@
 """All benchmarks one after the other, each in a process of its own, then the report: every figure in the pages.
 
-Takes four minutes on a core of 2022, and one more the first time, when PyTorch compiles. With `--quick` it shows that
+Takes nine minutes on a core of 2022, and one more the first time, when PyTorch compiles. With `--quick` it shows that
 all run, and leaves benchmarks/results and the pages alone.
+
+Without benchmarks/open_set.py: its figures are no speeds and need data sets, and benchmarks/results.py lays them out.
 """
 
 from __future__ import annotations
@@ -14,7 +16,17 @@ import tempfile
 from pathlib import Path
 
 HERE = Path(__file__).parent
-SCRIPTS = ("prefill", "backward", "threads", "decode", "against_torch", "sharding")
+SCRIPTS = (
+    "prefill",
+    "backward",
+    "threads",
+    "decode",
+    "against_torch",
+    "eviction",
+    "pool",
+    "gallery",
+    "sharding",
+)
 
 #: The README's command.
 SPEEDUP = ("wifi_densepose_temporal", "bench-speedup", "--max-t", "16384", "--dense-budget", "2", "--json")

@@ -15,7 +15,10 @@ from pathlib import Path
 import against_torch
 import backward
 import decode
+import eviction
+import gallery
 import node
+import pool
 import prefill
 import sharding
 import threads
@@ -37,14 +40,16 @@ SCRIPTS = {
     "decode": decode,
     "backward": backward,
     "threads": threads,
+    "pool": pool,
+    "eviction": eviction,
+    "gallery": gallery,
 }
 
 
 def read_results() -> dict[str, Result]:
     """All result files, by benchmark."""
     return {
-        name: json.loads((RESULTS / f"{name}.json").read_text())
-        for name in (*SCRIPTS, "sharding", "pool", "node", "speedup")
+        name: json.loads((RESULTS / f"{name}.json").read_text()) for name in (*SCRIPTS, "sharding", "node", "speedup")
     }
 
 
@@ -85,6 +90,9 @@ def summary(results: dict[str, Result]) -> Table:
     small, large = results["decode"]["small_batches"]
     gradient = next(row for row in results["backward"]["rows"] if row["head"] == "MQA" and row["T"] == 1024)
     shared = {(row["case"], row["threads"]): row["ratio"] for row in results["threads"]["rows"]}
+    pooled = next(row for row in results["pool"]["cases"] if (row["model"], row["dtype"]) == ("activity", "float32"))
+    evicting = {row["policy"]: row for row in results["eviction"]["rows"]}
+    searched = results["gallery"]["galleries"][-1]
 
     def window(case: str) -> str:
         row = windows[case, fastest]
@@ -104,6 +112,19 @@ def summary(results: dict[str, Result]) -> Table:
             f"a frame of one of {small['tracks']} and of {large['tracks']:,} tracks, in one call",
             f"{small['us_per_track']:.1f} and {large['us_per_track']:.1f} µs",
         ),
+        (
+            f"a frame of one of {results['pool']['tracks']:,} tracks through `activity`, in a pool",
+            f"{pooled['us']:.1f} µs, {pooled['bytes_per_track'] / 1e3:.0f} kB a track",
+        ),
+        (
+            f"a step on a cache of {results['eviction']['capacity']} tokens, the last tenth of "
+            f"{results['eviction']['steps']:,} against the first",
+            ", ".join(f"{policy} {row['ratio']:.2f}x" for policy, row in evicting.items()),
+        ),
+        (
+            f"`identify` of one embedding among {searched['vectors']:,}, all compared",
+            f"{searched['exact_ms']['even']['p50']:.1f} ms",
+        ),
         ("a frame through the reference blob's model", f"{results['decode']['model']['push_us']:.1f} µs"),
         ("gradient, T = 1024", f"{gradient['backward_ms'] / gradient['forward_ms']:.1f} times the forward pass"),
         ("two threads, T = 8192", f"{shared['T = 8192', 2]:.2f}x"),
@@ -111,15 +132,15 @@ def summary(results: dict[str, Result]) -> Table:
     return Table("summary", "", ("through Python, float32", "median"), rows)
 
 
-def tracks_a_core(pool: Result) -> Table:
+def tracks_a_core(result: Result) -> Table:
     """How many tracks a core has time for, from what a frame takes of it."""
     rows = []
-    for case in pool["cases"]:
+    for case in result["cases"]:
         rate = 1 / StreamPool(load_model(case["model"])).period_s
         tracks = 1e6 / (rate * case["cpu_us"])
         rows.append((f"`{case['model']}`", case["dtype"], f"{case['cpu_us']:.1f}", f"{rate:.0f}", f"{tracks:,.0f}"))
     columns = ("model", "caches", "µs of a core a frame", "frames a second", "tracks a core")
-    return Table("tracks_a_core", f"From `benchmarks/pool.py`, with {pool['tracks']:,} tracks.", columns, rows)
+    return Table("tracks_a_core", f"From `benchmarks/pool.py`, with {result['tracks']:,} tracks.", columns, rows)
 
 
 def speedup(result: Result) -> Table:
