@@ -94,7 +94,11 @@ def joined(parts: Sequence[Searches]) -> Searches:
 
 
 def threshold_at(searches: Searches, fpir: float) -> float | None:
-    """The lowest threshold that at most `fpir`, 0..1, of the non-mated searches pass; None as the figures at it."""
+    """The lowest threshold that at most `fpir`, 0..1, of the non-mated searches pass; None as the figures at it.
+
+    It describes these searches, as TPIR and FPIR do. A gallery's threshold, of reid/calibration.py, is for a stranger
+    who is still to come, and so a little stricter; and there a score passes when it is at it, not only above.
+    """
     scores = np.sort(searches.score[~searches.mated])[::-1]
     allowed = int(_allowed(np.array([len(scores)]), fpir)[0])
     return float(scores[allowed]) if 0 < allowed < len(scores) else None
