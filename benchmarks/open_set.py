@@ -356,14 +356,15 @@ def section(result: Result) -> list[str]:
 
 def compared(name: str, found: Result) -> str:
     """In which figures the head is ahead of a system beyond the interval, in which behind, and in which neither."""
-    verdicts: dict[str, list[str]] = {"ahead": [], "behind": [], "neither, for the interval holds zero": []}
+    verdicts: dict[str, list[str]] = {"ahead": [], "behind": [], "neither ahead nor behind beyond the interval": []}
+    ahead, behind, neither = verdicts.values()
     for key, words in COLUMNS.items():
-        low, high = (-bound if key == "eer" else bound for bound in found[key]["interval"])
-        low, high = min(low, high), max(low, high)
-        verdict = "ahead" if low > 0 else "behind" if high < 0 else "neither, for the interval holds zero"
-        verdicts[verdict].append(words)
-    told = "; ".join(f"in {', '.join(words)} {verdict}" for verdict, words in verdicts.items() if words)
-    return f"Against {name} the head is {told}."
+        low, high = found[key]["interval"]
+        if key == "eer":  # the smaller, the better
+            low, high = -high, -low
+        (ahead if low > 0 else behind if high < 0 else neither).append(words)
+    told = "; ".join(f"{verdict} in {', '.join(words)}" for verdict, words in verdicts.items() if words)
+    return f"Against {name}: {told}."
 
 
 def missed(name: str, found: Result) -> str:
