@@ -14,9 +14,11 @@ import pytest
 from tests.cli.conftest import make_blob
 from wifi_densepose_temporal import TemporalModel
 from wifi_densepose_temporal.distributed import ShardedPool
+from wifi_densepose_temporal.distributed import shard as shard_module
 from wifi_densepose_temporal.distributed.routing import shard_of
 from wifi_densepose_temporal.errors import (
     ConfigError,
+    FileError,
     ShapeError,
     ShardLostError,
     SnapshotError,
@@ -202,3 +204,90 @@ def test_a_log_that_is_full_and_cannot_be_saved_refuses_before_anything_is_pushe
     assert len(pool.shards) == 2
     moved.rename(pool.folder)
     assert same(push(pool, 10), push(alone, 10))
+
+
+def test_the_callers_buffers_can_be_used_again(pool: ShardedPool, alone: StreamPool) -> None:
+    buffer = np.empty_like(frames_at(0))
+    for tick in range(3):
+        buffer[:] = frames_at(tick)
+        pool.push(TRACKS, list(buffer), times_at(tick)), push(alone, tick)
+    buffer[:] = 9
+    kill(pool, pool.shards[0])
+    pool.save()  # finds out; the log brings the frames back
+    assert same(push(pool, 3), push(alone, 3))
+
+
+def test_an_interruption_before_an_answer_is_acknowledged_costs_what_was_in_flight(
+    pool: ShardedPool, alone: StreamPool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    push(pool, 0), push(alone, 0)
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(shard_module.Shard, "acknowledge", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            push(pool, 1)
+    pool.save()
+    assert same(push(pool, 1), push(alone, 1))
+
+
+def test_a_shard_that_could_not_start_again_is_tried_by_the_next_call(pool: ShardedPool, alone: StreamPool) -> None:
+    push(pool, 0), push(alone, 0)
+    pool.save()
+    kill(pool, pool.shards[0])
+    moved = pool.folder.rename(pool.folder.with_name("moved"))
+    lost = push(pool, 1)
+    with pytest.raises(FileError):
+        push(pool, 2)
+    moved.rename(pool.folder)
+    push(alone, 1, np.flatnonzero(lost.accepted))
+    assert same(push(pool, 2), push(alone, 2))
+
+
+def test_a_removed_shards_file_does_not_count_and_threads_may_change(tmp_path: Path, alone: StreamPool) -> None:
+    folder = tmp_path / "shards"
+    with ShardedPool(MODEL, folder, workers=2, capacity=256) as first:
+        open_all(first)
+        first.save()
+        stale = {path: path.read_bytes() for path in folder.glob("shard-1.*")}
+        first.remove_worker("shard-1")
+        push(first, 0), push(alone, 0)
+    for path, content in stale.items():
+        path.write_bytes(content)
+    with ShardedPool(MODEL, folder, workers=1, capacity=256, threads=2) as second:
+        assert not list(folder.glob("shard-1.*"))
+        second.add_worker()
+        assert same(push(second, 1), push(alone, 1))
+    (folder / "shards.json").write_text("{}")
+    with pytest.raises(FileError, match="damaged"):
+        ShardedPool(MODEL, folder, workers=2, capacity=256)
+
+
+def test_what_a_move_leaves_behind_is_closed_by_the_next_call(
+    pool: ShardedPool, alone: StreamPool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails() -> None:
+        if pool._left:
+            raise FileError("the disk is full")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(pool, "_settle", fails)
+        with pytest.raises(FileError):
+            pool.add_worker()
+    new = pool.shards[-1]
+    held = [track for tracks in pool.tracks().values() for track in tracks]
+    assert sorted(held, key=str) == sorted(TRACKS, key=str)
+    assert same(push(pool, 0), push(alone, 0))
+    pool.remove_worker(new)
+
+
+def test_tracks_that_are_no_list_and_a_clock_that_no_restart_repeats_are_refused(
+    pool: ShardedPool, tmp_path: Path
+) -> None:
+    for tracks in ("abc", 5):
+        with pytest.raises(ConfigError, match="expected a list of tracks"):
+            pool.push(tracks, frames_at(0)[:3])  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="restart does not repeat"):
+        ShardedPool(MODEL, tmp_path / "shards", when_full="close-idlest")

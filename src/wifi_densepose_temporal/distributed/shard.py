@@ -1,8 +1,8 @@
 """The driver's side of one shard: its process, the log of what it has acknowledged, its snapshots, its next life.
 
 A shard has one operation in flight at most. Operations are numbered, and a number is used again only after the process
-that may have seen it was killed; no snapshot holds an operation that was not acknowledged, since snapshots are asked
-for between operations, and a process works in the order in which it is asked.
+that may have seen it was killed. A snapshot is asked for between operations, with the number of the last one that was
+acknowledged; a process works in the order in which it is asked, and writes none that would hold another number.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
-from functools import partial
 from typing import Any
 
 from wifi_densepose_temporal.distributed.worker import Operation
@@ -43,7 +42,8 @@ class Shard:
         self._acknowledged: int | None = None  # the last operation's number; a snapshot may hold some from before
         self._saving: Any = None
         self._actor = worker()
-        self._starting: Any = self._actor.start.remote(())
+        self._runs = False
+        self._starting: Any = self.ask("start", ())
 
     def ready(self) -> None:
         """Waits until it runs and has room in its log.
@@ -53,29 +53,32 @@ class Shard:
             FileError: its snapshots are gone, or its log is full and no snapshot can be written.
             TemporalError: as `StreamPool.load`.
         """
-        answer: Any = None
-        for _ in range(MAX_STARTS):
-            if self._starting is None:
-                break
-            answer = answers(self._ray, {self: lambda: self._starting}, WHOLE_SHARD_S)[self]
-            if not isinstance(answer, ShardLostError):
-                self._started(answer)
-        if self._starting is not None:
-            raise answer
+        if not self._runs:
+            self._await_start()
         if self._saving is not None:  # which is not to be taken for a shard that hangs
             self._ray.wait([self._saving], timeout=WHOLE_SHARD_S)
         if len(self._log) >= 2 * self._every:
             save_all(self._ray, [self])
 
-    def _started(self, answer: int | TemporalError) -> None:
+    def _await_start(self) -> None:
+        answer: Any = None
+        for _ in range(MAX_STARTS):
+            if self._starting is None:  # it could not the last time: a disk that was not there, as it may be now
+                self._starting = self.ask("start", tuple(self._log))
+            answer = answers(self._ray, {self: lambda: self._starting}, WHOLE_SHARD_S)[self]
+            if not isinstance(answer, ShardLostError):
+                break
+        else:
+            raise answer
+        self._starting = None
         if isinstance(answer, TemporalError):
             raise answer
         if self._acknowledged is not None and answer != self._acknowledged:
             raise FileError(
                 f"{self.name} starts again at operation {answer} and has acknowledged {self._acknowledged}: its "
-                "snapshots were deleted or exchanged while it ran; start anew, in another folder"
+                "snapshots were deleted or exchanged while it ran; put them back, or start anew in another folder"
             )
-        self._acknowledged, self._starting = answer, None
+        self._acknowledged, self._runs = answer, True
 
     def ask(self, method: str, *arguments: Any) -> Any:
         """A reference to what the process will answer; nothing is changed there."""
@@ -87,13 +90,21 @@ class Shard:
         return Operation(self._acknowledged + 1, method, arguments)
 
     def acknowledge(self, operation: Operation) -> None:
-        """Keeps an operation that was answered; a snapshot is made, beside the work, when it is time."""
+        """Keeps an operation that was answered; asks for a snapshot when it is time, which the next one waits for."""
         self._log.append(operation)
-        self._acknowledged = operation.number
+        self._acknowledged = operation.number  # from here on it counts
         if self._saving is not None and self._ray.wait([self._saving], timeout=0)[0]:
             self._collect_snapshot()
         if self._saving is None and len(self._log) >= self._every:
-            self._saving = self.ask("snapshot")
+            self._saving = self.ask_snapshot()
+
+    def counts(self, operation: Operation) -> bool:
+        """Whether an operation was acknowledged."""
+        return self._acknowledged is not None and operation.number <= self._acknowledged
+
+    def ask_snapshot(self) -> Any:
+        """A reference to the number in a snapshot; the process refuses, and is lost, if it holds more than counts."""
+        return self.ask("snapshot", self._acknowledged)
 
     def _collect_snapshot(self) -> None:
         asked, self._saving = self._saving, None
@@ -118,11 +129,18 @@ class Shard:
         except self._ray.exceptions.RayError as error:
             return self.lost(str(error).strip().splitlines()[0 if not hasattr(error, "cause") else -1])
 
+    def interrupted(self) -> None:
+        """Starts it anew after a call that did not end, such as by Ctrl-C: what it has applied is not known."""
+        if self._runs:
+            self.lost("the call was interrupted")
+
     def lost(self, why: str) -> ShardLostError:
         """Kills the process, so that it can count nothing any more, and starts the next one, without waiting for it."""
         self.kill()
-        self._actor, self._saving = self._worker(), None
-        self._starting = self._actor.start.remote(tuple(self._log))
+        while self._log and not self.counts(self._log[-1]):  # an interruption came between its log and its number
+            self._log.pop()
+        self._actor, self._saving, self._runs = self._worker(), None, False
+        self._starting = self.ask("start", tuple(self._log))
         logger.warning("%s was lost (%s) and is started again; %d operations to apply", self.name, why, len(self._log))
         return ShardLostError(
             self.name,
@@ -154,7 +172,7 @@ def answers(ray: Any, asks: Mapping[Shard, Callable[[], Any]], timeout_s: float)
         }
     except BaseException:  # such as Ctrl-C: which of them have applied what was asked is not known
         for shard in asks:
-            shard.lost("the call was interrupted")
+            shard.interrupted()
         raise
 
 
@@ -166,7 +184,7 @@ def save_all(ray: Any, shards: Iterable[Shard]) -> None:
     """
     shards = list(shards)
     failed = []
-    asks = {shard: partial(shard.ask, "snapshot") for shard in shards}
+    asks = {shard: shard.ask_snapshot for shard in shards}
     for shard, answer in answers(ray, asks, WHOLE_SHARD_S).items():
         try:
             shard.saved(answer)

@@ -15,6 +15,8 @@ one thread at a time has a driver. Workers on other machines need the folder at 
 
 from __future__ import annotations
 
+import contextlib
+import copy
 import math
 import os
 from collections.abc import Iterable, Sequence
@@ -31,12 +33,20 @@ from wifi_densepose_temporal import _core
 from wifi_densepose_temporal.arrays import Floats, as_float32
 from wifi_densepose_temporal.config import as_int
 from wifi_densepose_temporal.distributed.engine import connected_ray
+from wifi_densepose_temporal.distributed.manifest import (
+    number_of,
+    remove_others,
+    remove_snapshots,
+    shards_in,
+    write_shards,
+)
 from wifi_densepose_temporal.distributed.routing import shard_of
-from wifi_densepose_temporal.distributed.shard import MAX_STARTS, Shard, answers, save_all
-from wifi_densepose_temporal.distributed.worker import Operation, Worker, snapshots_in
+from wifi_densepose_temporal.distributed.shard import MAX_STARTS, WHOLE_SHARD_S, Shard, answers, save_all
+from wifi_densepose_temporal.distributed.worker import Operation, Worker
 from wifi_densepose_temporal.errors import ConfigError, FileError, ShapeError, ShardLostError, TemporalError
 from wifi_densepose_temporal.model import TemporalModel
 from wifi_densepose_temporal.streams import Counters, Decisions, StreamPool, TrackId
+from wifi_densepose_temporal.streams.push import _as_ids
 from wifi_densepose_temporal.streams.tracks import as_track_id
 
 DEFAULT_SNAPSHOT_EVERY = 100
@@ -90,22 +100,34 @@ class ShardedPool:
         self._timeout_s = _seconds(timeout_s)
         workers = as_int("workers", workers, least=1)
         self.folder = _made(Path(folder))
-        names = sorted(snapshots_in(self.folder), key=_number)
+        names = shards_in(self.folder)
         if names and len(names) != workers:
             raise ConfigError(
                 f"{self.folder} holds snapshots of {len(names)} shards, and workers is {workers}: start with "
                 f"{len(names)}, and then add_worker() or remove_worker(); or give another folder"
             )
         self._model, self._like = model, StreamPool(model, **options)  # which refuses what no pool can be
+        if self._like.when_full != "refuse":
+            raise ConfigError(
+                f"when_full is {self._like.when_full!r}; a ShardedPool takes 'refuse': which track is idlest goes by "
+                "the clock of a process, which a restart does not repeat; close tracks yourself, or give idle_s"
+            )
         self._ray = connected_ray(workers)
         self._actor = self._ray.remote(Worker).options(max_restarts=0, scheduling_strategy="SPREAD")
         self._arguments = (self._ray.put(model), options, _core.instruction_set())
         self._shards: dict[str, Shard] = {}
         self._routed: tuple[tuple[list[TrackId], tuple[str, ...]], list[_Share]] = (([], ()), [])
+        self._left: dict[str, list[TrackId]] = {}  # by a move, on shards that they do not belong to
         try:
-            self._shards = {name: self._new_shard(name) for name in names or [f"shard-{n}" for n in range(workers)]}
-            self._drop_copies()
-            self.save()  # from here on the folder says which shards there are
+            if names:
+                remove_others(self.folder, names)
+            for name in names or [f"shard-{n}" for n in range(workers)]:
+                self._shards[name] = self._new_shard(name)
+            self._find_copies()
+            self._settle()
+            self.save()
+            if not names:
+                write_shards(self.folder, self._shards)
         except BaseException:
             self._kill_all()
             raise
@@ -137,6 +159,7 @@ class ShardedPool:
         Raises:
             ShardLostError: a shard died before it answered.
         """
+        self._settle()
         return {shard.name: _or_raise(held) for shard, held in self._ask(self._shards.values(), "tracks").items()}
 
     def processes(self) -> dict[str, int]:
@@ -149,15 +172,14 @@ class ShardedPool:
         counters: Counters = _or_raise(self._ask([home], "counters", track_id)[home])
         return counters
 
-    def open(self, track_id: TrackId, time_s: float | None = None) -> TrackId | None:
+    def open(self, track_id: TrackId, time_s: float | None = None) -> None:
         """Opens a track, on the shard that its id belongs to; as `StreamPool.open`.
 
         Raises:
             ShardLostError: that shard died before it answered; the track is not open.
             TemporalError: as `StreamPool.open`.
         """
-        closed: TrackId | None = _or_raise(self._apply(self._home(track_id), "open", track_id, time_s))
-        return closed
+        _or_raise(self._apply(self._home(track_id), "open", track_id, time_s))
 
     def close(self, track_id: TrackId) -> None:
         """Closes a track; raises as `open` and `StreamPool.close`."""
@@ -179,14 +201,15 @@ class ShardedPool:
             ShardLostError: a shard that was lost earlier cannot be started again.
             FileError: a shard's log is full, and no snapshot of it can be written.
         """
-        ids = track_ids.tolist() if isinstance(track_ids, np.ndarray) else list(track_ids)
+        ids = _as_ids(track_ids)
         shares = self._route(ids)
         frames, times = self._as_frames(frames, len(ids)), self._as_times(times_s, len(ids))
         for share in shares:
             self._shards[share.shard].ready()
         operations = {}
         for share in shares:
-            theirs = [frames[row] for row in share.rows] if isinstance(frames, list) else frames[share.rows]
+            # Copies: the log outlives the caller's buffers.
+            theirs = [copy.deepcopy(frames[n]) for n in share.rows] if isinstance(frames, list) else frames[share.rows]
             theirs_s = None if times is None else times[share.rows]
             shard = self._shards[share.shard]
             operations[shard] = shard.operation("push", share.track_ids, theirs, theirs_s)
@@ -196,6 +219,7 @@ class ShardedPool:
     def _route(self, ids: list[TrackId]) -> list[_Share]:
         """Each shard's rows; a tick has the tracks of the one before as a rule, and then its routes too."""
         self._refuse_stopped()
+        self._settle()
         shards = self.shards
         if (ids, shards) != self._routed[0]:
             rows: dict[str, list[int]] = {}
@@ -259,24 +283,27 @@ class ShardedPool:
             Its name.
 
         Raises:
-            TemporalError: a shard was lost, or a snapshot cannot be written; all tracks are where they were.
+            TemporalError: a shard was lost, or a snapshot cannot be written. If the name is in `shards`, the tracks
+                have moved, and the next call closes what is left of them where they were; if not, all are where they
+                were.
         """
         self._refuse_stopped()
-        name = f"shard-{1 + max(_number(name) for name in self._shards)}"
-        new, shards = self._new_shard(name), (*self._shards, name)
         tracks = self.tracks()
-        leaving = {old: [track for track in tracks[old] if shard_of(track, shards) == name] for old in tracks}
+        name = f"shard-{1 + max(number_of(name) for name in self._shards)}"
+        remove_snapshots(self.folder, name)  # of one that had this name, and could not be removed then
+        new, shards = self._new_shard(name), (*self._shards, name)
         try:
+            leaving = {old: [track for track in tracks[old] if shard_of(track, shards) == name] for old in tracks}
             for old, share in leaving.items():
                 self._copy(self._shards[old], new, share)
             self._save([new])
+            write_shards(self.folder, shards)
+            self._left, self._shards[name] = {old: share for old, share in leaving.items() if share}, new
         except BaseException:
+            self._take_back()
             self._discard(new)
             raise
-        self._shards[name] = new
-        for old, share in leaving.items():
-            self._drop(self._shards[old], share)
-        self._save([self._shards[old] for old in leaving])  # or a restart of everything would find the tracks twice
+        self._settle()
         return name
 
     def remove_worker(self, name: str) -> None:
@@ -284,7 +311,8 @@ class ShardedPool:
 
         Raises:
             ConfigError: no shard of that name, or it is the only one.
-            TemporalError: a shard was lost, or a snapshot cannot be written; all tracks are where they were.
+            TemporalError: a shard was lost, or a snapshot cannot be written; all tracks are where they were, and the
+                next call closes the copies that were made.
         """
         if name not in self._shards or len(self._shards) == 1:
             raise ConfigError(f"cannot remove {name!r} of {', '.join(self._shards)}; one has to stay")
@@ -292,33 +320,44 @@ class ShardedPool:
         rest = [shard for shard in self._shards.values() if shard is not leaving]
         names = tuple(shard.name for shard in rest)
         share = {shard: [track for track in tracks if shard_of(track, names) == shard.name] for shard in rest}
+        self._left = {shard.name: theirs for shard, theirs in share.items() if theirs}
         try:
             for shard in rest:
                 self._copy(leaving, shard, share[shard])
             self._save(rest)
+            write_shards(self.folder, names)
         except BaseException:
-            self._drop_copies()
+            self._take_back()
             raise
+        self._left = {}
         del self._shards[name]
         self._discard(leaving)
 
+    def _take_back(self) -> None:
+        """The list of shards as it was, should it have been replaced by a call that was interrupted."""
+        with contextlib.suppress(FileError):  # then it could not be replaced before either
+            write_shards(self.folder, self._shards)
+
     def _copy(self, old: Shard, new: Shard, tracks: Sequence[TrackId]) -> None:
         if tracks:
-            states = _or_raise(self._ask([old], "export_tracks", tracks)[old])
-            _or_raise(self._apply(new, "import_tracks", states))
+            states = _or_raise(self._ask([old], "export_tracks", tracks, within_s=WHOLE_SHARD_S)[old])
+            _or_raise(self._apply(new, "import_tracks", states, within_s=WHOLE_SHARD_S))
 
-    def _drop(self, shard: Shard, tracks: Sequence[TrackId]) -> None:
-        """Closes tracks that another shard has by now: again, if the shard is lost over it."""
-        if not tracks:
+    def _settle(self) -> None:
+        """Closes what a move has left behind; a call that fails over it leaves it to the next one."""
+        if not self._left:
             return
-        for _ in range(MAX_STARTS):
-            answer = self._apply(shard, "close_all", tracks)
-            if not isinstance(answer, ShardLostError):
-                break
-        _or_raise(answer)
+        for name, tracks in self._left.items():
+            for _ in range(MAX_STARTS):
+                answer = self._apply(self._shards[name], "close_all", tracks, within_s=WHOLE_SHARD_S)
+                if not isinstance(answer, ShardLostError):
+                    break
+            _or_raise(answer)
+        self._save([self._shards[name] for name in self._left])  # or a restart of everything would find them again
+        self._left = {}
 
-    def _drop_copies(self) -> None:
-        """Closes the tracks that a move was interrupted over, on the shard that they do not belong to."""
+    def _find_copies(self) -> None:
+        """Finds what a move was interrupted over by the end of its driver."""
         tracks = self.tracks()
         for name, held in tracks.items():
             away = [track for track in held if shard_of(track, self.shards) != name]
@@ -328,43 +367,53 @@ class ShardedPool:
                     f"{self.folder} holds {len(missing)} tracks on {name} that belong elsewhere, such as "
                     f"{missing[0]!r}: its snapshots are of different pools; give the folder of one"
                 )
-            self._drop(self._shards[name], away)
+            if away:
+                self._left[name] = away
 
     def _discard(self, shard: Shard) -> None:
-        """Ends a shard that has no track of its own, and its snapshots."""
+        """Ends a shard that is none of this pool any more, and its snapshots."""
         shard.kill()
-        for path in self.folder.glob(f"{shard.name}.*.snapshot"):
-            path.unlink(missing_ok=True)
+        remove_others(self.folder, self._shards)
 
     # ------------------------------------------------------------------------------------------------ talking to shards
 
     def _home(self, track: TrackId) -> Shard:
         self._refuse_stopped()
+        self._settle()
         return self._shards[shard_of(as_track_id(track), self.shards)]
 
     def _refuse_stopped(self) -> None:
         if not self._shards:
             raise ConfigError("this pool was stopped; make another one, with the same folder, to go on")
 
-    def _apply(self, shard: Shard, method: str, *arguments: Any) -> Any:
+    def _apply(self, shard: Shard, method: str, *arguments: Any, within_s: float | None = None) -> Any:
         shard.ready()
-        return self._apply_all({shard: shard.operation(method, *arguments)})[shard]
+        return self._apply_all({shard: shard.operation(method, *arguments)}, within_s)[shard]
 
-    def _apply_all(self, operations: dict[Shard, Operation]) -> dict[Shard, Any]:
+    def _apply_all(self, operations: dict[Shard, Operation], within_s: float | None = None) -> dict[Shard, Any]:
         """Each shard's result or error, and what was answered in its log; what was not answered is nowhere."""
         asked = {shard: partial(shard.ask, "apply", operation) for shard, operation in operations.items()}
-        made = answers(self._ray, asked, self._timeout_s)
-        for shard, answer in made.items():
-            if not isinstance(answer, ShardLostError):
-                shard.acknowledge(operations[shard])
+        try:
+            made = answers(self._ray, asked, within_s or self._timeout_s)
+            for shard, answer in made.items():
+                if not isinstance(answer, ShardLostError):
+                    shard.acknowledge(operations[shard])
+        except BaseException:  # such as Ctrl-C: what was not acknowledged by now has to count nowhere
+            for shard, operation in operations.items():
+                if not shard.counts(operation):
+                    shard.interrupted()
+            raise
         return made
 
-    def _ask(self, shards: Iterable[Shard], method: str, *arguments: Any) -> dict[Shard, Any]:
+    def _ask(
+        self, shards: Iterable[Shard], method: str, *arguments: Any, within_s: float | None = None
+    ) -> dict[Shard, Any]:
         """Each shard's answer to something that changes nothing."""
         shards = list(shards)
         for shard in shards:
             shard.ready()
-        return answers(self._ray, {shard: partial(shard.ask, method, *arguments) for shard in shards}, self._timeout_s)
+        asks = {shard: partial(shard.ask, method, *arguments) for shard in shards}
+        return answers(self._ray, asks, within_s or self._timeout_s)
 
     def _save(self, shards: Iterable[Shard]) -> None:
         """Again, if a shard is lost over it: its log brings it back."""
@@ -391,11 +440,6 @@ def _or_raise(answer: Any) -> Any:
     if isinstance(answer, TemporalError):
         raise answer
     return answer
-
-
-def _number(name: str) -> int:
-    """Of a shard, from its name."""
-    return int(name.rpartition("-")[2])
 
 
 def _seconds(timeout_s: float) -> float:

@@ -8,17 +8,18 @@ Errors of ours come back as values: what Ray makes of one that is raised hides i
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from wifi_densepose_temporal import _core
+from wifi_densepose_temporal.distributed.manifest import snapshots_in
 from wifi_densepose_temporal.errors import ConfigError, FileError, TemporalError
 from wifi_densepose_temporal.model import TemporalModel
 from wifi_densepose_temporal.streams import Counters, StreamPool, TrackId
 
+#: What has to be as it was; `threads` changes no bit.
 _SETTINGS = (
     "capacity",
     "policy",
@@ -31,7 +32,6 @@ _SETTINGS = (
     "gap",
     "smoothing",
 )
-_SNAPSHOT = re.compile(r"(shard-\d+)\.(\d{1,18})\.snapshot")
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,7 @@ class Worker:
 
     def start(self, log: Sequence[Operation]) -> int | TemporalError:
         """Takes the newest snapshot, if there is one, and applies what came after it; gives the last number applied."""
+        self.applied = 0  # again, if it was asked before and could not
         try:
             if not _core.use_instruction_set(self.instruction_set):
                 raise ConfigError(
@@ -102,12 +103,19 @@ class Worker:
             self.applied += 1
 
     def close_all(self, track_ids: Sequence[TrackId]) -> None:
-        """Closes tracks that another shard has taken over."""
+        """Closes tracks that another shard has taken over, as far as they are open here."""
         for track in track_ids:
-            self.pool.close(track)
+            if track in self.pool:
+                self.pool.close(track)
 
-    def snapshot(self) -> int | TemporalError:
-        """Writes the pool, whole or not at all, and then deletes older ones; gives the last number in it."""
+    def snapshot(self, acknowledged: int) -> int | TemporalError:
+        """Writes the pool, whole or not at all, and then deletes older ones; gives the last number in it.
+
+        Raises:
+            RuntimeError: an operation is in the pool that the driver has not acknowledged; nothing was written.
+        """
+        if self.applied != acknowledged:
+            raise RuntimeError(f"{self.name} has applied {self.applied} operations, and {acknowledged} count")
         path = self.folder / f"{self.name}.{self.applied}.snapshot"
         try:
             self.pool.save(path)
@@ -155,20 +163,5 @@ def _same_settings(loaded: StreamPool, asked: StreamPool, path: Path) -> StreamP
             raise ConfigError(
                 f"{path} is of a pool with {name}={was!r}, and {wanted!r} is asked for; give {was!r}, or another folder"
             )
+    loaded.threads = asked.threads
     return loaded
-
-
-def snapshots_in(folder: Path) -> dict[str, list[tuple[int, Path]]]:
-    """Of each shard by name: the numbers and files of its snapshots.
-
-    Raises:
-        FileError: the folder cannot be read.
-    """
-    found: dict[str, list[tuple[int, Path]]] = {}
-    try:
-        for path in folder.iterdir():
-            if match := _SNAPSHOT.fullmatch(path.name):
-                found.setdefault(match[1], []).append((int(match[2]), path))
-    except OSError as error:
-        raise FileError(f"cannot read the folder of snapshots {folder}: {error.strerror}") from None
-    return found
