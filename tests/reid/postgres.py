@@ -65,6 +65,10 @@ class Server:
         with psycopg.connect(self.url(database), autocommit=True) as connection:
             connection.execute(statement)
 
+    def has_role(self, name: str) -> bool:
+        with psycopg.connect(self.url("postgres")) as connection:
+            return connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", [name]).fetchone() is not None
+
     def remove(self) -> None:
         self.stop()
         shutil.rmtree(self._home)

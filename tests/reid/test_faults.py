@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from tests.reid.conftest import MODEL, People
 from tests.reid.postgres import Server
 from wifi_densepose_temporal.errors import (
+    ConfigError,
     FileError,
     GalleryDamagedError,
     GalleryError,
@@ -273,7 +274,7 @@ def test_a_full_disk_is_reported_and_loses_nothing(file: Path) -> None:
 
 def test_a_file_deleted_under_an_open_gallery_is_reported_on_opening(file: Path) -> None:
     file.unlink()
-    with pytest.raises(GalleryUnavailableError, match="create one"):
+    with pytest.raises(GalleryUnavailableError, match="enrol somebody first"):
         Gallery.open(file, MODEL)
 
 
@@ -317,7 +318,9 @@ def _persons(value: object) -> Callable[[dict], None]:
         _persons({"a": [["enrolled", "live", None]]}),
         _persons({"a\n": [["enrolled", "live", None, "2026"]]}),
         _persons({"a": [["enrolled", "live", None, "2026"]] * 10_001}),
-        _persons({"a": [["updated", "live", None, "2026"]] * 120}),
+        _persons({"a": [["updated", "live", None, "2026-01-01T00:00:00Z"]] * 120}),
+        _persons({"a": [["enrolled", "live", None, "a\0b"]] * 120}),
+        _persons({"a": [["enrolled", "live", None, "\ud800"]] * 120}),
         lambda said: said.update(embedding_dim=1 << 40),
         lambda said: said.update(embedding_dim=31),
         lambda said: said.update(model_sha256="x"),
@@ -351,3 +354,38 @@ def test_no_error_shows_a_password(server: Server) -> None:
     with pytest.raises(GalleryUnavailableError) as refused:
         Gallery.open(f"postgresql://postgres:very-secret@/nowhere?host={os.fspath(server.data)}", MODEL)
     assert "very-secret" not in str(refused.value)
+
+
+def test_somebody_is_forgotten_beside_a_damaged_row(filled: Gallery, where: str) -> None:
+    tamper(where, "UPDATE gallery_embeddings SET source = 'live' WHERE id = 5")
+    assert filled.forget("p9").embeddings == 4
+    with Gallery.open(where) as again:
+        assert again.forget("p8").embeddings == 4
+        assert "p8" not in again.persons()
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE gallery_persons SET since = 'now' WHERE name = 'p3'",
+        "INSERT INTO gallery_persons VALUES ('abababababababababababababababab', 'ghost', '2026-01-01T00:00:00Z')",
+        "UPDATE gallery_audit SET action = 'red'",
+        "UPDATE gallery_audit SET detail = '[1]'",
+    ],
+)
+def test_rows_that_cannot_be_are_not_shown(filled: Gallery, where: str, statement: str) -> None:
+    tamper(where, statement)
+    with pytest.raises(GalleryDamagedError):
+        ([filled.show(name) for name in filled.persons()], filled.audit())
+
+
+def test_a_password_in_the_query_is_refused_unseen() -> None:
+    with pytest.raises(ConfigError) as refused:
+        Gallery.open("postgresql://postgres@/nowhere?password=very-secret", MODEL)
+    assert "very-secret" not in str(refused.value)
+
+
+def test_a_file_that_was_analysed_is_a_gallery(file: Path) -> None:
+    tamper(str(file), "ANALYZE")
+    with Gallery.open(file, MODEL) as opened:
+        assert opened.verify() == 120

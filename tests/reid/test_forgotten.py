@@ -84,9 +84,9 @@ def test_what_a_reader_holds_open_is_scrubbed_later(
         assert not gallery.forget("a").scrubbed  # forgotten all the same:
         assert gallery.persons() == ["b"]
         assert gallery.identify(rows[0, 0])[0].nearest == "b"
-        assert not gallery.scrub().scrubbed
+        assert not gallery.scrub()
         reader.execute("COMMIT")
-        assert gallery.scrub().scrubbed
+        assert gallery.scrub()
         assert found_in(b"".join(files_of(str(where)).values()), slices(rows[0])) == 0
         reader.close()
 
@@ -142,7 +142,7 @@ def test_a_session_that_still_sees_the_person_is_reported(
             other.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
             other.execute("SELECT count(*) FROM gallery_persons").fetchone()
             assert not gallery.forget("a").scrubbed
-        assert gallery.scrub().scrubbed
+        assert gallery.scrub()
 
 
 def test_the_approximate_index_lets_go_of_the_numbers(people: People) -> None:
@@ -157,3 +157,92 @@ def test_the_approximate_index_lets_go_of_the_numbers(people: People) -> None:
     index.follow(np.delete(ids, 7), np.delete(rows, 7, axis=0))
     assert held not in bytes(index._index.save(None))
     assert 7 not in index.search(rows[7:8])[0]
+
+
+def test_postgresqls_statistics_keep_nobody(server: Server, people: People) -> None:
+    url = server.empty()
+    rows = people(20, 3)
+    with Gallery.open(url, MODEL, create=True) as gallery:
+        for number, vectors in enumerate(rows):
+            gallery.enrol(f"p{number}", vectors, recording=f"{number:064x}")
+        server.execute("ANALYZE")
+        with psycopg.connect(url) as connection:
+            kept = connection.execute(
+                "SELECT tablename, attname FROM pg_stats WHERE tablename IN "
+                "('gallery_persons', 'gallery_embeddings', 'gallery_audit')"
+            ).fetchall()
+    assert kept == []
+
+
+@pytest.fixture
+def app(server: Server) -> str:
+    """A role that is no superuser."""
+    server.execute("DROP OWNED BY app; DROP ROLE app") if server.has_role("app") else None
+    server.execute("CREATE ROLE app LOGIN")
+    return "app"
+
+
+def test_a_role_that_does_not_own_the_tables_does_not_claim_to_have_scrubbed(
+    server: Server, app: str, people: People, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("wifi_densepose_temporal.reid.database.SCRUB_S", 0.1)
+    url = server.empty()
+    with Gallery.open(url, MODEL, create=True) as gallery:
+        gallery.enrol("a", people(1, 3)[0])
+    server.execute(
+        f"GRANT USAGE ON SCHEMA public TO {app}; GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {app}; "
+        f"GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO {app}"
+    )
+    with Gallery.open(url.replace("postgres@", f"{app}@"), MODEL) as gallery:
+        assert not gallery.forget("a").scrubbed
+    assert "the role that owns them" in caplog.text
+
+
+def test_another_roles_session_that_still_sees_the_person_is_reported(
+    server: Server, app: str, people: People, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("wifi_densepose_temporal.reid.database.SCRUB_S", 0.1)
+    url = server.empty()
+    server.execute(f"GRANT ALL ON SCHEMA public TO {app}")
+    with Gallery.open(url.replace("postgres@", f"{app}@"), MODEL, create=True) as gallery:
+        gallery.enrol("a", people(1, 3)[0])
+        with psycopg.connect(url) as other:
+            other.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+            other.execute("SELECT 1 FROM pg_class").fetchone()
+            assert not gallery.forget("a").scrubbed
+        assert gallery.scrub()
+
+
+def test_the_approximate_index_of_a_gallery_lets_go_when_somebody_is_forgotten(
+    gallery: Gallery, people: People, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("wifi_densepose_temporal.reid.vectors.EXACT_VECTORS", 50)
+    rows = people(60, 1)
+    for number, vectors in enumerate(rows):
+        gallery.enrol(f"p{number}", vectors)
+    gallery.wait_for_index()
+    gallery.identify(rows[0, 0])
+    index = gallery._vectors._candidates._index
+    held = bytes(index.get(8, np.int8))
+    assert held in bytes(index.save(None))
+    gallery.forget("p7")
+    assert held not in bytes(index.save(None))
+
+
+def test_a_merged_name_is_gone_from_the_files(tmp_path: Path, people: People) -> None:
+    where = str(tmp_path / "persons.gallery")
+    with Gallery.open(where, MODEL, create=True) as gallery:
+        gallery.enrol("the merged one", people(1, 3)[0])
+        gallery.enrol("b", people(1, 3)[0])
+        gallery.merge("the merged one", into="b")
+        assert not any(b"the merged one" in content for content in files_of(where).values())
+
+
+def test_updates_that_made_room_are_to_be_scrubbed(gallery: Gallery, people: People) -> None:
+    rows = people(1, 30, 0.05)[0]
+    gallery.enrol("a", rows[:2])
+    gallery.calibrate(people(100, 1)[:, 0], [str(n) for n in range(100)])
+    assert all(gallery.update("a", row).accepted for row in rows[2:20])
+    assert gallery._database.read(gallery._meta).unscrubbed > 0
+    assert gallery.scrub()
+    assert gallery._database.read(gallery._meta).unscrubbed == 0

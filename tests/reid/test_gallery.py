@@ -131,29 +131,29 @@ def test_the_threshold_gives_the_rate_on_fresh_strangers(gallery: Gallery, peopl
 
 def test_calibration_from_within_takes_each_person_as_a_stranger(gallery: Gallery, people: People) -> None:
     rows = people(25, 4, 0.3)
-    enrol_all(gallery, rows[:19])
-    with pytest.raises(ConfigError, match="19 persons"):
+    enrol_all(gallery, rows[:18])
+    with pytest.raises(ConfigError, match="at least 19 persons"):
         gallery.calibrate_within(false_accept_rate=0.05)
     assert gallery.calibration is None
-    enrol_all(gallery, rows[19:], "q")
+    enrol_all(gallery, rows[18:], "q")
     made = gallery.calibrate_within(false_accept_rate=0.05)
     flat = rows.reshape(-1, 32)
     cosine = flat.astype(np.float64) @ flat.T
     cosine[np.repeat(np.eye(25, dtype=bool), 4, 0).repeat(4, 1)] = -1
-    reached = (cosine.max(axis=1) >= made.threshold).mean()
+    reached = (cosine.max(axis=1).reshape(25, 4).max(axis=1) >= made.threshold).sum()
     assert (made.method, made.probes, made.persons) == ("within", 100, 25)
-    assert 0.03 <= reached <= 0.05  # 4 of 100: the fifth largest is not reached
+    assert reached == 0  # floor(0.05 * 26) is 1: the largest is not to be reached
 
 
 def test_calibrations_that_show_nothing_are_refused(gallery: Gallery, people: People) -> None:
     strangers = people(98, 1)[:, 0]
     names = [str(n) for n in range(98)]
-    with pytest.raises(ConfigError, match="0 persons are enrolled"):
+    with pytest.raises(ConfigError, match="persons enrolled: 0"):
         gallery.calibrate(strangers, names)
     gallery.enrol("p", people(1, 1)[0])
     with pytest.raises(ConfigError, match="at least 99"):
         gallery.calibrate(strangers, names)
-    with pytest.raises(ConfigError, match="enrolled; leave them out"):
+    with pytest.raises(ConfigError, match="somebody who is enrolled"):
         gallery.calibrate(strangers, ["p", *names[1:]], false_accept_rate=0.5)
     with pytest.raises(ShapeError):
         gallery.calibrate(strangers, names[1:], false_accept_rate=0.5)
@@ -161,6 +161,47 @@ def test_calibrations_that_show_nothing_are_refused(gallery: Gallery, people: Pe
         with pytest.raises(ConfigError, match="false_accept_rate"):
             gallery.calibrate(strangers, names, false_accept_rate=rate)
     assert gallery.calibration is None
+
+
+def test_a_stranger_counts_once_however_many_windows(gallery: Gallery, people: People) -> None:
+    enrol_all(gallery, people(10, 3))
+    strangers, names = people(9, 50), [f"s{n}" for n in range(9) for _ in range(50)]
+    with pytest.raises(ConfigError, match=r"at least 99 persons.*given: 9.*ask for 0.1,"):
+        gallery.calibrate(strangers.reshape(-1, 32), names)
+    made = gallery.calibrate(strangers.reshape(-1, 32), names, false_accept_rate=0.1)
+    assert (made.probes, made.persons) == (450, 9)
+    assert {one.decision for one in gallery.identify(strangers.reshape(-1, 32))} == {"unknown"}
+
+
+def test_strangers_whose_recordings_are_enrolled_are_refused(gallery: Gallery, people: People) -> None:
+    gallery.enrol("a", people(1, 2)[0], recording="a" * 64)
+    strangers, names = people(2, 1)[:, 0], ["x", "y"]
+    for recordings, why in ((["a" * 64, None], "enrolled from"), (["b" * 64] * 2, "two strangers")):
+        with pytest.raises(ConfigError, match=why):
+            gallery.calibrate(strangers, names, false_accept_rate=0.4, recordings=recordings)
+    gallery.calibrate(strangers, names, false_accept_rate=0.4, recordings=["b" * 64, "c" * 64])
+
+
+def test_a_threshold_that_nobody_can_reach_is_refused(gallery: Gallery, people: People) -> None:
+    row = people(1, 1)[0]
+    gallery.enrol("a", row)
+    with pytest.raises(ConfigError, match="nobody could be known"):
+        gallery.calibrate(np.sign(row) * 0 + row, ["b"], false_accept_rate=0.5)
+
+
+def test_updates_do_not_widen_who_is_known(gallery: Gallery, people: People) -> None:
+    rows = people(1, 1)[0]
+    gallery.enrol("a", rows)
+    gallery.calibrate(people(100, 1)[:, 0], [str(n) for n in range(100)])
+    side = unit(np.random.default_rng(5).standard_normal(32))
+    side = unit(side - (side @ rows[0]) * rows[0])
+    at = lambda cosine: unit(cosine * rows[0] + np.sqrt(1 - cosine**2) * side)  # noqa: E731
+    threshold = gallery.calibration.threshold
+    assert gallery.update("a", at(threshold + 0.02)).accepted
+    (found,) = gallery.identify(at(threshold - 0.02))
+    assert found.similarity > 0.99
+    assert found.enrolled_similarity == pytest.approx(threshold - 0.02, abs=1e-5)
+    assert (found.person, found.decision) == (None, "unknown")
 
 
 # ----------------------------------------------------------------------------------------------------- online updates
@@ -195,7 +236,7 @@ def test_an_update_between_two_persons_is_refused(gallery: Gallery, people: Peop
     refused = gallery.update("a", row[0])
     assert not refused.accepted
     assert "somebody else is as near" in refused.reason
-    assert gallery.audit()[-1].action == "update refused"
+    assert gallery.audit()[-1].action == "calibrate"  # a refusal is not logged: the log would say who is there when
 
 
 def test_updates_need_a_calibration_and_a_person(gallery: Gallery, people: People) -> None:
@@ -271,15 +312,13 @@ def test_the_audit_log_names_keys_only(gallery: Gallery, people: People) -> None
     gallery.forget("Berta")
     log = gallery.audit()
     assert [(one.action, one.key) for one in log] == [
-        ("enrol", key),
-        ("enrol", other),
         ("merge", key),
         ("forget", other),
     ]
     text = repr(log)
     assert not any(word in text for word in ("Anna", "Berta", "ab" * 32))
-    assert json.loads(log[0].detail) == {"embeddings": 2, "source": "unstated"}
-    assert [one.sequence for one in gallery.audit(2)] == [log[2].sequence, log[3].sequence]
+    assert json.loads(log[0].detail) == {"into": other, "embeddings": 2}
+    assert [one.sequence for one in gallery.audit(2)] == [log[0].sequence, log[1].sequence]
 
 
 def test_a_gallery_reopened_is_the_same(gallery: Gallery, where: str, people: People) -> None:
@@ -360,7 +399,7 @@ def test_an_export_carries_everything_into_another_gallery(gallery: Gallery, peo
         assert other.identify(rows[:, 0]) == gallery.identify(rows[:, 0])
         assert other.calibration == gallery.calibration
         assert (other.show("p001").enrolled, other.show("p001").updated) == (2, 1)
-        with pytest.raises(DuplicatePersonError, match="3 persons are enrolled already"):
+        with pytest.raises(DuplicatePersonError, match="enrolled already: 3"):
             other.import_(tmp_path / "out")
         assert other.verify() == 7
     with (
@@ -368,3 +407,20 @@ def test_an_export_carries_everything_into_another_gallery(gallery: Gallery, peo
         pytest.raises(GalleryModelError),
     ):
         wrong.import_(tmp_path / "out")
+
+
+def test_an_export_onto_the_gallery_itself_is_refused(tmp_path: Path, people: People) -> None:
+    where = tmp_path / "persons.gallery"
+    with Gallery.open(where, MODEL, create=True) as gallery:
+        gallery.enrol("a", people(1, 2)[0])
+        (tmp_path / "link").hardlink_to(where)
+        for path in (where, f"{where}-wal", f"{where}-shm", tmp_path / "link"):
+            with pytest.raises(ConfigError, match="a file of its own"):
+                gallery.export(path)
+        assert gallery.verify() == 2
+
+
+def test_a_closed_gallery_refuses_use(gallery: Gallery) -> None:
+    gallery.close()
+    with pytest.raises(GalleryUnavailableError, match="was closed"):
+        gallery.persons()

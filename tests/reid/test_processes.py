@@ -55,8 +55,8 @@ def test_four_processes_lose_nobody_and_keep_nobody(where: str) -> None:
         kept = {f"w{worker}-{number}" for worker in range(4) for number in range(1, EACH, 2)}
         assert set(gallery.persons()) == kept
         assert gallery.verify() == 3 * len(kept)
-        assert len(gallery.audit(1000)) == 4 * EACH * 3 // 2
-        assert gallery.scrub().scrubbed
+        assert len(gallery.audit(1000)) == 4 * EACH  # of a forgotten person the last entry alone
+        assert gallery.scrub()
         if "://" not in where:
             gone = np.concatenate([vectors_of(f"w{w}-{n}") for w in range(4) for n in range(0, EACH, 2)])
             assert found_in(b"".join(files_of(where).values()), slices(gone)) == 0
@@ -103,3 +103,27 @@ def test_a_writer_killed_anywhere_leaves_every_acknowledged_change(where: str) -
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, cwd=root)
     assert done.returncode == 0, done.stderr
     assert "acknowledged changes was there" in done.stderr
+
+
+def test_a_backup_put_in_its_place_that_went_on_is_seen(gallery: Gallery, where: str, people: People) -> None:
+    """The revision is the same again, or beyond; only the tokens tell."""
+    rows = people(3, 2)
+    gallery.enrol("a", rows[0])
+    with Gallery.open(where, MODEL) as other:
+        gallery.enrol("b", rows[1])
+        assert other.identify(rows[1, 0])[0].nearest == "b"
+        back = (
+            "DELETE FROM gallery_embeddings WHERE revision = 3; DELETE FROM gallery_persons WHERE name = 'b'; "
+            "UPDATE gallery_meta SET revision = 2, tokens = substr(tokens, 17)"
+        )
+        if "://" in where:
+            with psycopg.connect(where) as connection:
+                connection.execute(back)
+        else:
+            with sqlite3.connect(where) as connection:
+                connection.executescript(back)
+            connection.close()
+        with Gallery.open(where, MODEL) as third:
+            third.enrol("c", rows[2])
+        assert other.identify(rows[1, 0])[0].nearest != "b"
+        assert other.identify(rows[2, 0])[0].nearest == "c"

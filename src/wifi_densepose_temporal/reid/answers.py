@@ -12,16 +12,21 @@ from wifi_densepose_temporal.reid.vectors import Nearest, Vectors
 UPDATE_MARGIN = 0.05
 
 
-def identified(meta: Meta, source: Source, vectors: Vectors, nearest: Nearest) -> Identification:
-    """The answer for a probe with these nearest persons."""
+def identified(meta: Meta, source: Source, vectors: Vectors, nearest: Nearest, probes: Floats) -> Identification:
+    """The answer for a probe, `[n, E]`, with these nearest persons.
+
+    Updates decide who is nearest, never whether that is near enough: the threshold was found with enrolled vectors.
+    """
     (first, second), (similarity, next_similarity) = nearest
     threshold = None if meta.calibration is None else meta.calibration.threshold
-    known = threshold is not None and similarity >= threshold
+    enrolled = float(vectors.enrolled_similarity(probes, int(first)).mean())
+    known = threshold is not None and enrolled >= threshold
     return Identification(
         person=vectors.names[first] if known else None,
         decision="uncalibrated" if threshold is None else "known" if known else "unknown",
         nearest=vectors.names[first],
         similarity=float(similarity),
+        enrolled_similarity=enrolled,
         runner_up=vectors.names[second] if second >= 0 else None,
         runner_up_similarity=float(next_similarity) if second >= 0 else None,
         threshold=threshold,
@@ -35,7 +40,7 @@ def unavailable(meta: Meta, source: Source) -> Identification:
     """The answer where there is nobody to compare with, or nothing to compare."""
     threshold = None if meta.calibration is None else meta.calibration.threshold
     return Identification(
-        None, "unavailable", None, None, None, None, threshold, source, meta.model_sha256, meta.trained
+        None, "unavailable", None, None, None, None, None, threshold, source, meta.model_sha256, meta.trained
     )
 
 

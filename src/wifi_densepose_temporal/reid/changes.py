@@ -15,7 +15,12 @@ import numpy as np
 import sqlalchemy as sa
 
 from wifi_densepose_temporal.arrays import Floats
-from wifi_densepose_temporal.errors import ConfigError, DuplicatePersonError, UnknownPersonError
+from wifi_densepose_temporal.errors import (
+    ConfigError,
+    DuplicatePersonError,
+    GalleryDamagedError,
+    UnknownPersonError,
+)
 from wifi_densepose_temporal.reid import tables
 from wifi_densepose_temporal.reid.results import Calibration, Person
 from wifi_densepose_temporal.reid.tables import Meta
@@ -66,7 +71,7 @@ def enrol(
 def update(connection: sa.Connection, meta: Meta, key: str, row: Floats, source: str, recording: str | None) -> None:
     """Stores an updated vector `[1, E]`."""
     connection.execute(sa.insert(tables.embeddings), tables.new_rows(meta, key, row, "updated", source, [recording]))
-    trim_updated(connection, key)
+    trim_updated(connection, meta, key)
     changed(connection, meta, "update", key, source=source)
 
 
@@ -82,7 +87,8 @@ def forget(connection: sa.Connection, meta: Meta, name: str) -> int:
     mine = sa.delete(tables.embeddings).where(tables.embeddings.c.person_key == key)
     deleted = connection.execute(mine).rowcount
     connection.execute(sa.delete(tables.persons).where(tables.persons.c.key == key))
-    connection.execute(sa.update(tables.meta).values(unscrubbed=meta.revision + 1))
+    to_be_scrubbed(connection, meta)
+    connection.execute(sa.delete(tables.audit).where(tables.audit.c.person_key == key))
     changed(connection, meta, "forget", key, embeddings=deleted)
     return deleted
 
@@ -105,8 +111,10 @@ def merge(connection: sa.Connection, meta: Meta, name: str, into: str) -> int:
         for row in rows
     ]
     connection.execute(moved, values)
-    trim_updated(connection, target)
+    trim_updated(connection, meta, target)
     connection.execute(sa.delete(tables.persons).where(tables.persons.c.key == key))
+    to_be_scrubbed(connection, meta)
+    connection.execute(sa.delete(tables.audit).where(tables.audit.c.person_key == key))
     changed(connection, meta, "merge", key, into=target, embeddings=len(rows))
     return count(connection, target)
 
@@ -116,7 +124,7 @@ def take_in(connection: sa.Connection, meta: Meta, content: Exported) -> int:
     there = set(connection.scalars(sa.select(tables.persons.c.name)))
     both = there & set(content.persons)
     if both:
-        raise DuplicatePersonError(f"{len(both)} persons are enrolled already, such as {min(both)!r}; forget them")
+        raise DuplicatePersonError(f"persons who are enrolled already: {len(both)}, such as {min(both)!r}; forget them")
     at = 0
     for name, said in content.persons.items():
         key = new_person(connection, name)
@@ -148,13 +156,17 @@ def exported(connection: sa.Connection, meta: Meta) -> Exported:
 def show(connection: sa.Connection, meta: Meta, name: str) -> Person:
     """One person, with prototype and spread."""
     key = require_key(connection, name)
-    since = connection.scalar(sa.select(tables.persons.c.since).where(tables.persons.c.key == key))
+    person = tables.checked_person(
+        connection.execute(sa.select(tables.persons).where(tables.persons.c.key == key)).one()
+    )
     rows = rows_of(connection, key)
+    if not rows:
+        raise GalleryDamagedError(f"{name!r} has no embeddings; forget them, or restore the gallery")
     prototype, spread = prototype_of(tables.checked_vectors(meta, rows))
     return Person(
         person=name,
         key=key,
-        since=str(since),
+        since=person.since,
         enrolled=sum(row.kind == "enrolled" for row in rows),
         updated=sum(row.kind == "updated" for row in rows),
         sources=tuple(sorted({row.source for row in rows})),
@@ -165,7 +177,7 @@ def show(connection: sa.Connection, meta: Meta, name: str) -> Person:
 
 
 def prototype_of(vectors: Floats) -> tuple[Floats, float]:
-    """The normalised mean of unit vectors `[n, E]`, and their mean cosine distance to it; zeros and 1 if they ca."""
+    """The normalised mean of unit vectors `[n, E]` and their mean cosine distance to it; zeros and 1 if they cancel."""
     mean = vectors.astype(np.float64).mean(axis=0)
     length = np.linalg.norm(mean)
     if length < 1e-6:
@@ -189,6 +201,7 @@ def first_meta(connection: sa.Connection, model: EmbeddingModel) -> None:
         "trained": None if model.trained is None else int(model.trained),
         "checksum_key": secrets.token_bytes(32),
         "revision": 1,
+        "tokens": secrets.token_hex(8),
         "unscrubbed": 0,
     }
     connection.execute(sa.insert(tables.meta), first)
@@ -221,17 +234,24 @@ def count(connection: sa.Connection, key: str) -> int:
     return connection.scalar(sa.select(sa.func.count()).select_from(rows).where(rows.c.person_key == key)) or 0
 
 
-def trim_updated(connection: sa.Connection, key: str) -> None:
-    """Deletes the oldest updated vectors of a person beyond `MAX_UPDATED`."""
+def trim_updated(connection: sa.Connection, meta: Meta, key: str) -> None:
+    """Deletes the oldest updated vectors of a person beyond `MAX_UPDATED`; their bytes go at the next scrub."""
     rows = tables.embeddings
     mine = sa.select(rows.c.id).where(rows.c.person_key == key, rows.c.kind == "updated").order_by(rows.c.id.desc())
     old = connection.scalars(mine.offset(MAX_UPDATED)).all()
-    connection.execute(sa.delete(rows).where(rows.c.id.in_(old)))
+    if old:
+        connection.execute(sa.delete(rows).where(rows.c.id.in_(old)))
+        to_be_scrubbed(connection, meta)
+
+
+def to_be_scrubbed(connection: sa.Connection, meta: Meta) -> None:
+    """Notes that this change leaves bytes in the files."""
+    connection.execute(sa.update(tables.meta).values(unscrubbed=meta.revision + 1))
 
 
 def changed(connection: sa.Connection, meta: Meta, action: str, key: str | None, **detail: object) -> None:
     """Ends every change: the next revision, and an entry of the audit log, which names nobody."""
-    connection.execute(sa.update(tables.meta).values(revision=meta.revision + 1))
+    connection.execute(sa.update(tables.meta).values(revision=meta.revision + 1, tokens=meta.next_tokens()))
     entry = {"at": tables.now(), "action": action, "person_key": key, "detail": json.dumps(detail)}
     connection.execute(sa.insert(tables.audit), entry)
 

@@ -24,7 +24,7 @@ from wifi_densepose_temporal.errors import (
     GalleryUnavailableError,
     MissingExtraError,
 )
-from wifi_densepose_temporal.reid.tables import embeddings, meta, metadata, persons
+from wifi_densepose_temporal.reid.tables import audit, embeddings, meta, metadata, persons
 
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
@@ -40,6 +40,7 @@ SCRUB_S = 2.0
 MAX_VALUE_BYTES = 1 << 20
 
 _TABLES = frozenset(metadata.tables)
+_QUIET = (embeddings, persons, audit)
 _OWN_LOCK = 0x57445447  # "WDTG": PostgreSQL's advisory lock while the tables are made
 _BUSY_STATES = {"40001", "40P01", "55P03", "57014"}  # serialisation, deadlock, lock and statement timeouts
 
@@ -68,7 +69,10 @@ class Database:
             MissingExtraError: psycopg is not installed.
         """
         text = os.fspath(where)
-        self.is_file = "://" not in text
+        if "password=" in text.lower():
+            raise ConfigError("a gallery's URL has password=...: give it before the @, or in libpq's password file")
+        self.is_file = "://" not in text and not text.startswith(("postgresql:", "postgres:"))
+        self._closed = False
         if self.is_file:
             self.name = text
             _require_file(Path(text), create)
@@ -89,8 +93,23 @@ class Database:
             sa.event.listen(self._engine, "begin", _begin_sqlite)
 
     def close(self) -> None:
-        """Lets go of every connection."""
+        """Lets go of every connection; every further call is refused."""
+        self._closed = True
         self._engine.dispose()
+
+    def require_not_mine(self, path: str | os.PathLike[str]) -> None:
+        """Refuses a path at which a file of this database is.
+
+        Raises:
+            ConfigError: it is the database, or one of the files beside it.
+        """
+        if not self.is_file:
+            return
+        own = Path(self.name).resolve()
+        for file in (own, *(Path(f"{own}{end}") for end in ("-wal", "-shm", "-journal"))):
+            target = Path(path)
+            if target.resolve() == file or (target.exists() and file.exists() and target.samefile(file)):
+                raise ConfigError(f"{target} is a file of the gallery itself; give the export a file of its own")
 
     def read(self, work: Callable[[sa.Connection], T]) -> T:
         """What `work` finds in one snapshot.
@@ -122,6 +141,8 @@ class Database:
             there = sa.inspect(connection).get_table_names()
             if meta.name not in there and not (self.is_file and there):  # nothing into a stranger's file
                 metadata.create_all(connection)
+                if not self.is_file:
+                    _keep_no_samples(connection)
                 fill(connection)
 
         self.write(make)
@@ -137,7 +158,9 @@ class Database:
         def check(connection: sa.Connection) -> None:
             found = set(sa.inspect(connection).get_table_names())
             if meta.name not in found and (not self.is_file or not found):
-                raise GalleryUnavailableError(f"there is no gallery in {self.name}: create one, or give another place")
+                raise GalleryUnavailableError(
+                    f"there is no gallery in {self.name}: enrol somebody first, or give another place"
+                )
             if self.is_file:
                 _require_own_schema(connection, self.name)
             elif not found >= _TABLES:
@@ -166,16 +189,27 @@ class Database:
 
     def scrub(self) -> bool:
         """Rewrites the database without what was deleted; False where others still hold it open."""
-        try:
-            with self._engine.connect() as connection:
-                return _scrub_sqlite(connection) if self.is_file else _scrub_postgresql(connection)
-        except sa.exc.DBAPIError as error:
-            fault = self._fault(error)
-            if not isinstance(fault, _BusyError):
-                raise fault from None
-            return False
+        self._require_open()
+        deadline = time.monotonic() + SCRUB_S
+        while True:
+            try:
+                with self._engine.connect() as connection:
+                    done = _scrub_sqlite(connection) if self.is_file else _scrub_postgresql(connection, self.name)
+            except sa.exc.DBAPIError as error:
+                fault = self._fault(error)
+                if not isinstance(fault, _BusyError):
+                    raise fault from None
+                done = False
+            if done or time.monotonic() > deadline:
+                return done
+            time.sleep(0.02)
+
+    def _require_open(self) -> None:
+        if self._closed:
+            raise GalleryUnavailableError(f"{self.name} was closed; open the gallery again")
 
     def _transaction(self, work: Callable[[sa.Connection], T], options: dict[str, Any]) -> T:
+        self._require_open()
         for pause in (*PAUSES_S, None):
             try:
                 with self._engine.connect().execution_options(**options) as connection, connection.begin():
@@ -200,6 +234,7 @@ class Database:
 
 # -------------------------------------------------------------------------------------------------------------- SQLite
 
+_SQLITES_OWN = {"sqlite_sequence", "sqlite_stat1", "sqlite_stat4"}
 _FOREIGN_KEYS = "PRAGMA foreign_key_check"
 
 
@@ -212,7 +247,9 @@ def _require_file(path: Path, create: bool) -> None:
         status = path.stat()
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise GalleryUnavailableError(f"there is no gallery {path}: {reason}; check the path, or create one") from None
+        raise GalleryUnavailableError(
+            f"there is no gallery {path}: {reason}; check the path, or enrol somebody first"
+        ) from None
     if not stat.S_ISREG(status.st_mode):
         raise GalleryUnavailableError(f"{path} is no regular file; give the path of a gallery")
     if status.st_mode & 0o077:
@@ -252,7 +289,7 @@ def _begin_sqlite(connection: sa.Connection) -> None:
 def _require_own_schema(connection: sa.Connection, name: str) -> None:
     """No view or trigger of a stranger's, and no other table."""
     rows = connection.exec_driver_sql("SELECT type, tbl_name FROM sqlite_master LIMIT 100").all()
-    tables = {table for kind, table in rows if kind == "table" and table != "sqlite_sequence"}
+    tables = {table for kind, table in rows if kind == "table"} - _SQLITES_OWN
     if tables != _TABLES or any(kind not in ("table", "index") for kind, _ in rows):
         raise GalleryDamagedError(f"{name} has other tables than a gallery; give the file of a gallery")
 
@@ -264,6 +301,7 @@ def _scrub_sqlite(connection: sa.Connection) -> bool:
     """
     connection.exec_driver_sql(f"PRAGMA busy_timeout={int(SCRUB_S * 1000)}")
     try:
+        connection.exec_driver_sql("DROP TABLE IF EXISTS sqlite_stat4")  # ANALYZE's samples: names, some of them
         connection.exec_driver_sql("VACUUM")
         busy = connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)").one()[0]
         return bool(busy == 0)
@@ -273,16 +311,21 @@ def _scrub_sqlite(connection: sa.Connection) -> bool:
 
 def _sqlite_fault(name: str, error: object) -> GalleryUnavailableError | GalleryDamagedError:
     code = getattr(error, "sqlite_errorname", "")
+    reason = _shown(error) if code else "a text that is none"  # the driver's own message quotes it
     if code.startswith(("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_PROTOCOL")):
         return _BusyError(f"{name} is locked by another process for too long; nothing was changed: try again")
     if code.startswith(("SQLITE_FULL", "SQLITE_IOERR", "SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM")):
         return GalleryUnavailableError(
-            f"{name} cannot be read or written: {error} ({code}); nothing was changed: "
+            f"{name} cannot be read or written: {reason} ({code}); nothing was changed: "
             "check the disk and its permissions"
         )
     if code == "SQLITE_NOMEM":
         return GalleryUnavailableError(f"{name}: SQLite has no memory left; nothing was changed")
-    return GalleryDamagedError(f"{name} is damaged or no gallery: {error}; restore it from an export")
+    return GalleryDamagedError(f"{name} is damaged or no gallery: {reason}; restore it from an export")
+
+
+def _shown(text: object) -> str:
+    return "".join(letter if letter.isprintable() else "?" for letter in str(text))
 
 
 # ---------------------------------------------------------------------------------------------------------- PostgreSQL
@@ -297,6 +340,8 @@ def _postgresql(text: str) -> sa.URL:
         raise ConfigError(
             f"a gallery's URL begins with {url.drivername}://; expected postgresql://..., or the path of a SQLite file"
         )
+    if any("password" in key.lower() for key in url.query):
+        raise ConfigError("a gallery's URL has a password after the ?: give it before the @, or in a password file")
     return url.set(drivername="postgresql+psycopg")
 
 
@@ -308,26 +353,45 @@ def _set_up_postgresql(connection: Any, _record: object) -> None:
     connection.commit()
 
 
-def _scrub_postgresql(connection: sa.Connection) -> bool:
+def _keep_no_samples(connection: sa.Connection) -> None:
+    """Has ANALYZE leave these tables alone: pg_statistic would keep names and vectors of who is forgotten."""
+    for table in _QUIET:
+        for column in table.columns:
+            connection.exec_driver_sql(f"ALTER TABLE {table.name} ALTER COLUMN {column.name} SET STATISTICS 0")
+
+
+def _scrub_postgresql(connection: sa.Connection, name: str) -> bool:
     """VACUUM FULL writes tables anew, without rows that no transaction can see any more.
 
-    Transactions from before now may still see them, so they are waited for.
+    Transactions from before now may still see them, so they are waited for; then those that began meanwhile, since
+    what they see reaches back to the oldest change that was not finished when they began.
     """
     connection = connection.execution_options(isolation_level="AUTOCOMMIT")
-    since = connection.scalar(sa.select(sa.func.clock_timestamp()))
     deadline = time.monotonic() + SCRUB_S
-    while connection.scalar(_OLDER, {"since": since}):
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.02)
-    for table in (embeddings, persons):
+    for _ in range(2):
+        older = set(connection.scalars(_OPEN_TRANSACTIONS))
+        while older & set(connection.scalars(_OPEN_TRANSACTIONS)):
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.02)
+    before = _files_of_tables(connection)
+    for table in _QUIET:
         connection.exec_driver_sql(f"VACUUM (FULL) {table.name}")
+    if before & _files_of_tables(connection):  # PostgreSQL only warns, and goes on
+        logger.warning("%s: its tables were not rewritten; only the role that owns them may: scrub as that role", name)
+        return False
     return True
 
 
-_OLDER = sa.text(
-    "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid() "
-    "AND backend_type = 'client backend' AND xact_start < :since"
+def _files_of_tables(connection: sa.Connection) -> set[int]:
+    return {connection.exec_driver_sql(f"SELECT pg_relation_filenode('{table.name}')").scalar_one() for table in _QUIET}
+
+
+# pg_stat_activity says nothing of other roles' transactions to a role like ours; their locks are there for all to see.
+_OPEN_TRANSACTIONS = sa.text(
+    "SELECT DISTINCT virtualtransaction FROM pg_locks LEFT JOIN pg_stat_activity USING (pid) "
+    "WHERE granted AND mode = 'ExclusiveLock' AND pid IS DISTINCT FROM pg_backend_pid() "
+    "AND (locktype = 'transactionid' OR (locktype = 'virtualxid' AND datname = current_database()))"
 )
 
 
@@ -335,6 +399,7 @@ def _postgresql_fault(name: str, error: object) -> GalleryUnavailableError | Gal
     state = getattr(error, "sqlstate", None) or ""
     diagnostic = getattr(error, "diag", None)
     reason = getattr(diagnostic, "message_primary", None) or (str(error).splitlines() or ["no answer"])[0]
+    reason = _shown(reason)
     if state in _BUSY_STATES:
         return _BusyError(f"{name} is locked by another client for too long; nothing was changed: try again")
     if state.startswith(("42P01", "42703", "XX00", "22")):

@@ -26,12 +26,14 @@ class Identification:
     nearest: str | None
     """The nearest person, recognised or not; None where unavailable."""
     similarity: float | None
-    """To the nearest person."""
+    """To the nearest person: the largest to any of their vectors."""
+    enrolled_similarity: float | None
+    """The largest to that person's enrolled vectors alone; this is what the threshold is for."""
     runner_up: str | None
     """The second nearest person; None where there is none."""
     runner_up_similarity: float | None
     threshold: float | None
-    """At or above it a person is known; None where the gallery is not calibrated."""
+    """With `enrolled_similarity` at or above it a person is known; None where the gallery is not calibrated."""
     source: Source
     """Where the probe came from, as the caller said."""
     model_sha256: str
@@ -49,7 +51,7 @@ class Identification:
 
 @dataclass(frozen=True)
 class Calibration:
-    """A threshold, and what it was found with. It holds for a gallery of about that many persons."""
+    """A threshold, and what it was found with. It holds for strangers like these and about that many persons."""
 
     threshold: float
     false_accept_rate: float
@@ -57,11 +59,12 @@ class Calibration:
     probes: int
     """Embeddings of persons that were not to be recognised."""
     persons: int
-    """Persons that these are of."""
+    """Persons that these are of; each counts once."""
     gallery_persons: int
-    """Persons they were compared with; more persons than that, and more strangers pass."""
+    """Persons enrolled then; more persons than that, and more strangers pass."""
     method: Literal["strangers", "within"]
-    """`"within"`: each enrolled person against the others."""
+    """`"strangers"`: each probe was compared with all enrolled persons. `"within"`: each enrolled person with all
+    others, one fewer than are enrolled."""
     when: str
     """UTC."""
 
@@ -81,10 +84,10 @@ class Update:
 
 @dataclass(frozen=True)
 class Forgotten:
-    """What `forget` and `scrub` have done."""
+    """What `forget` has done."""
 
     embeddings: int
-    """Deleted; 0 of `scrub`."""
+    """Deleted."""
     scrubbed: bool
     """Whether the deleted bytes are gone from the database's files too. If not, something else holds them open: repeat
     `scrub()`."""
@@ -115,7 +118,7 @@ class Person:
 
 @dataclass(frozen=True)
 class AuditEntry:
-    """One change of the gallery, or one that was refused. It names no person."""
+    """One change of the gallery. It names no person."""
 
     sequence: int
     when: str

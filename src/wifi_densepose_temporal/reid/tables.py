@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import re
+import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -49,7 +49,8 @@ meta = sa.Table(
     sa.Column("trained", sa.Integer),  # 1, 0, or NULL where the model says nothing
     sa.Column("checksum_key", sa.LargeBinary, nullable=False),
     sa.Column("revision", sa.BigInteger, nullable=False),  # grows with every change
-    sa.Column("unscrubbed", sa.BigInteger, nullable=False),  # revision of the last forget not yet scrubbed, or 0
+    sa.Column("tokens", sa.Text, nullable=False),  # a random one for each of the newest revisions, the newest first
+    sa.Column("unscrubbed", sa.BigInteger, nullable=False),  # revision of the last deletion not yet scrubbed, or 0
     sa.Column("calibration", sa.Text),  # JSON
 )
 persons = sa.Table(
@@ -90,6 +91,15 @@ EMBEDDINGS = sa.select(*embeddings.c, persons.c.name).select_from(
     embeddings.outerjoin(persons, embeddings.c.person_key == persons.c.key)
 )
 _SHA256, _KEY = re.compile("[0-9a-f]{64}"), re.compile("[0-9a-f]{32}")
+_TIME = re.compile("[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z")
+
+#: Revisions that have a token, and a token's hex digits. Who has seen an older one reads the whole gallery again.
+TOKENS, _TOKEN_DIGITS = 64, 16
+_TOKENS = re.compile(f"([0-9a-f]{{{_TOKEN_DIGITS}}}){{1,{TOKENS}}}")
+
+#: What the audit log may say was done; "update refused" is of older galleries.
+ACTIONS = ("enrol", "update", "calibrate", "forget", "merge", "import", "export", "update refused")
+_MAX_DETAIL = 1000
 
 
 def now() -> str:
@@ -147,6 +157,11 @@ def as_recordings(recording: object, count: int) -> list[str | None]:
     return [as_recording(one) for one in recording]
 
 
+def is_time(value: object) -> bool:
+    """Whether this is a time as `now` gives it."""
+    return isinstance(value, str) and _TIME.fullmatch(value) is not None
+
+
 def is_sha256(value: object) -> bool:
     """Whether this is a SHA-256 in lower-case hex digits."""
     return isinstance(value, str) and _SHA256.fullmatch(value) is not None
@@ -199,8 +214,21 @@ class Meta:
     trained: bool | None
     checksum_key: bytes
     revision: int
+    tokens: str
     unscrubbed: int
     calibration: Calibration | None
+
+    def token_of(self, revision: int) -> str | None:
+        """The random token of a revision; None where it is too old, or was never reached.
+
+        A gallery restored from a backup comes to the same revisions again, with other tokens.
+        """
+        at = (self.revision - revision) * _TOKEN_DIGITS
+        return self.tokens[at : at + _TOKEN_DIGITS] or None if at >= 0 else None
+
+    def next_tokens(self) -> str:
+        """The tokens as the next revision has them."""
+        return (secrets.token_hex(_TOKEN_DIGITS // 2) + self.tokens)[: TOKENS * _TOKEN_DIGITS]
 
 
 def read_meta(connection: sa.Connection, *, lock: bool = False) -> Meta:
@@ -227,6 +255,8 @@ def read_meta(connection: sa.Connection, *, lock: bool = False) -> Meta:
         and isinstance(row.checksum_key, bytes)
         and len(row.checksum_key) == 32
         and all(isinstance(n, int) and n >= 0 for n in (row.revision, row.unscrubbed))
+        and isinstance(row.tokens, str)
+        and _TOKENS.fullmatch(row.tokens)
     )
     if not sound:
         raise GalleryDamagedError("the gallery's meta row holds values that cannot be; restore the gallery")
@@ -236,6 +266,7 @@ def read_meta(connection: sa.Connection, *, lock: bool = False) -> Meta:
         None if row.trained is None else bool(row.trained),
         row.checksum_key,
         row.revision,
+        row.tokens,
         row.unscrubbed,
         None if row.calibration is None else read_calibration(row.calibration),
     )
@@ -254,12 +285,11 @@ def read_calibration(text: object) -> Calibration:
         if (
             any(type(n) is not int or n < 1 for n in counts)
             or type(found.threshold) is not float
-            or not math.isfinite(found.threshold)
+            or not -1 <= found.threshold <= 1
             or type(found.false_accept_rate) is not float
             or not 0 < found.false_accept_rate < 1
             or found.method not in ("strangers", "within")
-            or not isinstance(found.when, str)
-            or len(found.when) > 40
+            or not is_time(found.when)
         ):
             raise ValueError
     except (ValueError, TypeError, RecursionError):
@@ -333,6 +363,44 @@ def _fault(meta: Meta, row: Any) -> str:
         return "holds values that cannot be"
     if row.checksum != checksum(meta.checksum_key, row._mapping):
         return "does not match its checksum"
-    if row.kind not in get_args(Kind) or row.source not in get_args(Source):
+    if row.kind not in get_args(Kind) or row.source not in get_args(Source) or not is_time(row.at):
+        return "holds values that cannot be"
+    if row.recording is not None and not is_sha256(row.recording):
         return "holds values that cannot be"
     return ""
+
+
+def checked_person(row: Any) -> Any:
+    """A row of `persons` that may be shown.
+
+    Raises:
+        GalleryDamagedError: it may not; the message shows none of it.
+    """
+    if not (isinstance(row.key, str) and _KEY.fullmatch(row.key) and is_name(row.name) and is_time(row.since)):
+        raise GalleryDamagedError("the gallery holds a person with values that cannot be; restore it from an export")
+    return row
+
+
+def checked_entry(row: Any) -> Any:
+    """A row of `audit` that may be shown.
+
+    Raises:
+        GalleryDamagedError: it may not; the message shows none of it.
+    """
+    key, detail = row.person_key, row.detail
+    try:
+        sound = (
+            row.action in ACTIONS
+            and is_time(row.at)
+            and (key is None or (isinstance(key, str) and _KEY.fullmatch(key) is not None))
+            and isinstance(detail, str)
+            and len(detail) <= _MAX_DETAIL
+            and detail.isascii()
+            and detail.isprintable()
+            and isinstance(json.loads(detail), dict)
+        )
+    except (ValueError, RecursionError):
+        sound = False
+    if not sound:
+        raise GalleryDamagedError(f"entry {int(row.sequence)} of the audit log holds values that cannot be")
+    return row

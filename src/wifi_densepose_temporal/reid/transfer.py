@@ -18,16 +18,14 @@ import hashlib
 import json
 import os
 import struct
-import tempfile
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, get_args
+from typing import Any, BinaryIO, get_args
 
 import numpy as np
 
 from wifi_densepose_temporal.arrays import Floats
-from wifi_densepose_temporal.errors import FileError, GalleryDamagedError, TemporalError
-from wifi_densepose_temporal.files import read_whole, write_whole
+from wifi_densepose_temporal.errors import GalleryDamagedError, TemporalError
+from wifi_densepose_temporal.files import read_whole, write_in_parts
 from wifi_densepose_temporal.model import Source
 from wifi_densepose_temporal.reid.results import Calibration, Kind
 from wifi_densepose_temporal.reid.tables import (
@@ -36,6 +34,7 @@ from wifi_densepose_temporal.reid.tables import (
     as_vectors,
     is_name,
     is_sha256,
+    is_time,
     read_calibration,
 )
 
@@ -73,18 +72,16 @@ def write_export(path: str | os.PathLike[str], content: Exported) -> None:
         "persons": content.persons,
     }
     text = json.dumps(said, ensure_ascii=False).encode()
-    body = _START.pack(MAGIC, VERSION, len(text)) + text + content.vectors.astype("<f4").tobytes()
-    target = Path(path)
-    try:
-        # Nobody else can look into this folder, so the file is never open to others.
-        with tempfile.TemporaryDirectory(prefix=".gallery-", dir=target.parent) as folder:
-            beside = Path(folder) / "export"
-            write_whole(beside, body + hashlib.sha256(body).digest())
-            beside.chmod(0o600)
-            beside.replace(target)
-    except OSError as error:
-        reason = error.strerror or error
-        raise FileError(f"cannot write {target}: {reason}; check the folder and its permissions") from None
+    parts = (_START.pack(MAGIC, VERSION, len(text)), text, content.vectors.astype("<f4").tobytes())
+
+    def write(file: BinaryIO) -> None:
+        digest = hashlib.sha256()
+        for part in parts:
+            digest.update(part)
+            file.write(part)
+        file.write(digest.digest())
+
+    write_in_parts(path, write)
 
 
 def read_export(path: str | os.PathLike[str]) -> Exported:
@@ -139,7 +136,7 @@ def _checked_rows(name: object, rows: list[list[Any]]) -> list[tuple[Kind, Sourc
     out: list[tuple[Kind, Source, str | None, str]] = []
     for kind, source, recording, at in rows:
         known = kind in get_args(Kind) and source in get_args(Source)
-        if not known or not (recording is None or is_sha256(recording)) or type(at) is not str or len(at) > 40:
+        if not known or not (recording is None or is_sha256(recording)) or not is_time(at):
             raise ValueError("an embedding with values that cannot be")
         out.append((kind, source, recording, at))
     if not any(row[0] == "enrolled" for row in out):

@@ -46,7 +46,7 @@ class Vectors:
     """The vectors of one gallery, ordered by person; one thread at a time.
 
     Attributes:
-        revision: of the database that this is the state of; -1 before the first `follow`.
+        revision, token: of the database that this is the state of; -1 before the first `follow`.
         keys: P random keys of the persons.
         names: P names.
         rows: `[n, E]`.
@@ -56,7 +56,7 @@ class Vectors:
 
     def __init__(self, dim: int) -> None:
         """Nobody yet."""
-        self.revision = -1
+        self.revision, self.token = -1, ""
         self.keys: list[str] = []
         self.names: list[str] = []
         self.rows: Floats = np.empty((0, dim), np.float32)
@@ -75,9 +75,10 @@ class Vectors:
             GalleryDamagedError: a row that is not as it was written; this is then as it was.
             MemoryLimitError: more vectors than may be held.
         """
-        if meta.revision == self.revision:
+        if (meta.revision, meta.token_of(meta.revision)) == (self.revision, self.token):
             return
-        since = self.revision if self.revision < meta.revision else -1  # an older database was put in its place
+        # Another token: a backup was put in its place, and went on from there. Too old for one: as if it were.
+        since = self.revision if meta.token_of(self.revision) == self.token else -1
         count = connection.scalar(sa.select(sa.func.count()).select_from(embeddings)) or 0
         if count > MAX_VECTORS or count * meta.embedding_dim * 4 > MAX_MATRIX_BYTES:
             raise MemoryLimitError(f"the gallery holds {count} vectors, which is more than is searched in memory")
@@ -87,8 +88,13 @@ class Vectors:
             kept &= np.isin(self._ids, connection.scalars(sa.select(embeddings.c.id)).all())
             if kept.sum() + len(ids) != count:
                 raise GalleryDamagedError("rows of the gallery have changed without its revision; restore the gallery")
+        if since < 0:
+            self.drop_candidates()  # the same id may be of another vector
         self._replace(kept, ids, vectors, said)
-        self.revision = meta.revision
+        self.revision, self.token = meta.revision, meta.token_of(meta.revision) or ""
+        if len(self.starts) and not np.logical_or.reduceat(self.anchor, self.starts).all():
+            self.revision = -1
+            raise GalleryDamagedError("the gallery holds a person without an enrolled embedding; restore the gallery")
 
     def _replace(
         self, kept: NDArray[np.bool_], ids: NDArray[np.int64], vectors: Floats, said: list[tuple[str, str, bool]]
@@ -113,14 +119,22 @@ class Vectors:
 
     # ------------------------------------------------------------------------------------------------------- searching
 
-    def scores(self, probes: Floats) -> Floats:
-        """Similarity of each probe `[m, E]` to each person, `[m, P]`, by comparing every vector."""
+    def scores(self, probes: Floats, *, enrolled_only: bool = False) -> Floats:
+        """Similarity of each probe `[m, E]` to each person, `[m, P]`, by every vector or every enrolled one."""
         out = np.empty((len(probes), len(self.keys)), np.float32)
         step = max(1, _BLOCK // max(1, len(self.rows)))
         for at in range(0, len(probes), step):
             part = slice(at, at + step)
-            out[part] = np.maximum.reduceat(probes[part] @ self.rows.T, self.starts, axis=1)
+            similarities = probes[part] @ self.rows.T
+            if enrolled_only:
+                similarities[:, ~self.anchor] = -1
+            out[part] = np.maximum.reduceat(similarities, self.starts, axis=1)
         return np.clip(out, -1, 1, out)
+
+    def enrolled_similarity(self, probes: Floats, number: int) -> Floats:
+        """Largest similarity of each probe `[m, E]` to a person's enrolled vectors, `[m]`."""
+        largest: Floats = (probes @ self.rows[self.anchors(number)].T).max(axis=1)
+        return np.clip(largest, -1, 1)
 
     def anchors(self, number: int) -> NDArray[np.intp]:
         """Rows of a person's enrolled vectors."""
@@ -129,16 +143,17 @@ class Vectors:
         return mine[self.anchor[mine]]
 
     def strangers_within(self) -> Floats:
-        """Similarity of each enrolled vector to the nearest person but its own, `[enrolled vectors]`."""
+        """Largest similarity of any enrolled vector of each person to an enrolled one of another person, `[P]`."""
         at = np.flatnonzero(self.anchor)
         out = np.empty(len(at), np.float32)
         step = max(1, _BLOCK // max(1, len(self.rows)))
         for start in range(0, len(at), step):
             part = at[start : start + step]
-            scores = self.scores(self.rows[part])
+            scores = self.scores(self.rows[part], enrolled_only=True)
             scores[np.arange(len(part)), self._owner[part]] = -np.inf
             out[start : start + step] = scores.max(axis=1)
-        return out
+        starts = np.flatnonzero(np.diff(self._owner[at], prepend=-1))
+        return np.maximum.reduceat(out, starts)
 
     def two_nearest(self, probes: Floats) -> tuple[NDArray[np.intp], Floats]:
         """The nearest two persons of each probe and their similarities, `[m, 2]` each.
@@ -187,6 +202,13 @@ class Vectors:
             self._candidates.follow(self._ids, self.rows)
             self._followed = self.revision
         return self._candidates
+
+    def tidy_candidates(self) -> None:
+        """Lets the approximate index follow, or lets go of it while it is built: no vector that is gone stays in it."""
+        if self._candidates is not None and self._candidates.building:
+            self.drop_candidates()
+        if self._candidates is not None:
+            self._ready_candidates()
 
     def drop_candidates(self) -> None:
         """Lets go of the approximate index, or ends its building."""
