@@ -190,7 +190,8 @@ def test_a_role_that_does_not_own_the_tables_does_not_claim_to_have_scrubbed(
     with Gallery.open(url, MODEL, create=True) as gallery:
         gallery.enrol("a", people(1, 3)[0])
     server.execute(
-        f"GRANT USAGE ON SCHEMA public TO {app}; GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {app}; "
+        f"GRANT USAGE ON SCHEMA public TO {app}; "
+        f"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {app}; "
         f"GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO {app}"
     )
     with Gallery.open(url.replace("postgres@", f"{app}@"), MODEL) as gallery:
