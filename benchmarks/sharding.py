@@ -48,7 +48,7 @@ class Ticks:
 
 def measure(quick: bool) -> Result:
     """All pools hold the same tracks and are pushed in turn, so that a slow minute is slow for all."""
-    tracks, warm, turns, deaths = (200, 3, 5, 1) if quick else (4000, 60, 200, 5)
+    tracks, warm, turns, deaths = (200, 3, 5, 1) if quick else (4000, 300, 200, 5)
     model, ticks = load_model(MODEL), Ticks(tracks)
     with TemporaryDirectory() as folder:
         pools: dict[str, Any] = {"alone": StreamPool(model)}

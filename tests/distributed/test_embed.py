@@ -9,8 +9,9 @@ import pytest
 
 from tests.cli.conftest import Wdt, wdt
 from tests.evaluation.recordings import make_blob, make_model, wander
+from wifi_densepose_temporal import load_model
 from wifi_densepose_temporal.distributed.embed import embed_captures
-from wifi_densepose_temporal.errors import FormatError
+from wifi_densepose_temporal.errors import ConfigError, FormatError
 
 pytestmark = [
     pytest.mark.usefixtures("cluster"),
@@ -86,3 +87,21 @@ def test_a_job_without_a_single_embedding_is_an_error(tmp_path: Path) -> None:
         embed_captures(
             make_model(), [tmp_path / "text.csv"], tmp_path / "parts", workers=1, packets=None, rate_hz=100.0
         )
+
+
+@pytest.mark.parametrize("at", [30, 200, 600])
+def test_a_damaged_part_is_made_again(at: int, blob: Path, folder: Path, tmp_path: Path) -> None:
+    captures, parts = sorted(folder.glob("*.npy"))[:1], tmp_path / "parts"
+    first = embed_captures(load_model(blob), captures, parts, workers=1, packets=100, rate_hz=100.0)
+    (part,) = parts.glob("*.npz")
+    content = bytearray(part.read_bytes())
+    content[at] ^= 0xFF
+    part.write_bytes(content)
+    again = embed_captures(load_model(blob), captures, parts, workers=1, packets=100, rate_hz=100.0)
+    expected = first.recordings[0].windows.embedding
+    np.testing.assert_array_equal(again.recordings[0].windows.embedding, expected)
+
+
+def test_no_captures_is_an_error(blob: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no captures"):
+        embed_captures(load_model(blob), [], tmp_path / "parts", workers=1, packets=100, rate_hz=100.0)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated
@@ -12,7 +11,7 @@ import typer
 from wifi_densepose_temporal.cli.evaluate import ModelArgument, watched
 from wifi_densepose_temporal.cli.output import JsonOption, RateOption, note, print_json, print_line
 from wifi_densepose_temporal.csi.clock import DEFAULT_RATE_HZ
-from wifi_densepose_temporal.distributed.embed import embed_captures
+from wifi_densepose_temporal.distributed.embed import drop_parts, embed_captures
 from wifi_densepose_temporal.embeddings import EmbeddedRecording, captures_in, embed_capture, npz_of
 from wifi_densepose_temporal.files import require_new, write_whole
 from wifi_densepose_temporal.model import TemporalModel
@@ -65,7 +64,7 @@ def embed(
         note(f"left out: {why}")
     write_whole(out, npz_of(loaded, made))
     if workers is not None:
-        shutil.rmtree(parts, ignore_errors=True)
+        drop_parts(parts)
     _say(loaded, made, failed, out, as_json)
 
 

@@ -2,15 +2,17 @@
 
 A worker holds one capture at a time, and what it made of it goes to disk at once, so memory does not grow with the
 number of files, until the parts are put together. A job that was interrupted leaves its parts, each whole or absent;
-the next one skips what they hold. A part belongs to a model, a window, a rate, and a file as it was (its path, size and
-time of change). Workers on other machines need the captures and the folder of parts at the same paths.
+the next one skips what they hold. A part belongs to a release, a model, a window, a rate, and a file as it was (its
+path, size and time of change). Workers on other machines need the captures and the folder of parts at the same paths.
 """
 
 from __future__ import annotations
 
+import contextlib
 import io
 import logging
 import zipfile
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -19,10 +21,11 @@ from typing import Any
 
 import numpy as np
 
+from wifi_densepose_temporal import __version__
 from wifi_densepose_temporal.config import as_int
 from wifi_densepose_temporal.distributed.engine import connected_ray
 from wifi_densepose_temporal.embeddings import EmbeddedRecording, embed_capture
-from wifi_densepose_temporal.errors import FileError, FormatError, TemporalError
+from wifi_densepose_temporal.errors import ConfigError, FileError, FormatError, TemporalError
 from wifi_densepose_temporal.evaluation import WindowEmbeddings
 from wifi_densepose_temporal.files import read_whole, write_whole
 from wifi_densepose_temporal.model import TemporalModel
@@ -68,11 +71,13 @@ def embed_captures(
 
     Raises:
         MissingExtraError: Ray is not installed.
-        ConfigError: workers is below 1.
+        ConfigError: workers is below 1, or there are no captures.
         FileError: the folder of parts cannot be made, or written.
         FormatError: not a single capture could be embedded.
     """
     workers = as_int("workers", workers, least=1)
+    if not captures:
+        raise ConfigError("there are no captures to embed; give files, or a folder that holds some")
     ray = connected_ray(workers)
     try:
         parts.mkdir(parents=True, exist_ok=True)
@@ -82,18 +87,33 @@ def embed_captures(
     waiting = [path for path in part_of if _read_part(path, part_of[path]) is None]
     for _ in range(len(captures) - len(waiting)):
         advance()
-    failed = {}
+    failed: dict[Path, str] = {}
     asked = [(path, part_of[path]) for path in waiting]
     for row in _run(ray, asked, (model, packets, rate_hz), workers) if asked else ():
         if row["error"]:
             failed[waiting[row["number"]]] = row["error"]
         advance()
-    done = [one for path in captures if path not in failed and (one := _read_part(path, part_of[path]))]
+    done = []
+    for path in captures:
+        if path not in failed:
+            one = _read_part(path, part_of[path])
+            if one is None:
+                failed[path] = f"{path}: {part_of[path]} is gone or damaged; do all workers see that folder?"
+            else:
+                done.append(one)
     if not done:
         raise FormatError(
             f"none of the {len(captures)} captures could be embedded; the first: {next(iter(failed.values()))}"
         )
     return EmbeddingJob(tuple(done), failed, len(part_of) - len(waiting))
+
+
+def drop_parts(parts: Path) -> None:
+    """Deletes what jobs have left in the folder, and the folder if nothing else is in it."""
+    with contextlib.suppress(OSError):  # what stays is done work, and harms nobody
+        for part in parts.glob("*.npz"):
+            part.unlink()
+        parts.rmdir()
 
 
 def _run(ray: Any, asked: list[tuple[Path, Path]], how: tuple[object, ...], workers: int) -> Any:
@@ -136,7 +156,7 @@ def _key(model: TemporalModel, path: Path, packets: int | None, rate_hz: float) 
         state = (status.st_size, status.st_mtime_ns)
     except OSError:
         state = (-1, -1)  # the worker says what is wrong with it
-    stated = (model.sha256, packets, rate_hz, str(path.resolve()), *state)
+    stated = (__version__, model.sha256, packets, rate_hz, str(path.resolve()), *state)
     return blake2b(repr(stated).encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 
 
@@ -162,7 +182,11 @@ def _read_part(path: Path, part: Path) -> EmbeddedRecording | None:
             windows = WindowEmbeddings(
                 arrays["embedding"], arrays["start_s"], arrays["end_s"], int(arrays["unavailable"])
             )
+            count = len(windows.embedding)
+            if windows.embedding.ndim != 2 or {len(windows.start_s), len(windows.end_s)} != {count}:
+                raise ValueError("its arrays do not fit each other")
             return EmbeddedRecording(path, windows, str(arrays["source"]))
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    # NumPy and zipfile word damage in many ways, NotImplementedError and RuntimeError among them.
+    except (OSError, ValueError, TypeError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
         logger.warning("%s: damaged (%s); %s is embedded again", part, error, path)
         return None
