@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import glob
 import os
 import secrets
@@ -49,8 +51,9 @@ def write_whole(path: str | os.PathLike[str], content: bytes) -> None:
     beside = None
     try:
         target = Path(path)
-        beside = target.with_name(f".{target.name[:100]}.{secrets.token_hex(8)}")
-        with beside.open("xb") as file:
+        new = target.with_name(f"{_start(target)}{secrets.token_hex(8)}")
+        with new.open("xb") as file:
+            beside = new
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
@@ -59,60 +62,84 @@ def write_whole(path: str | os.PathLike[str], content: bytes) -> None:
         reason = getattr(error, "strerror", None) or error
         raise FileError(f"cannot write {path!s}: {reason}; check the folder and its permissions") from None
     finally:
-        if beside is not None:
-            beside.unlink(missing_ok=True)  # there only if the renaming was not reached, by whatever cause
+        _unlink(beside)
 
 
 def write_in_parts(path: str | os.PathLike[str], write: Callable[[BinaryIO], None]) -> None:
     """Lets `write` write a file beside `path`, which nobody else may read, and renames it: for what is large.
 
-    When this returns, the file is on the disk, its name too. What a killed process has left beside `path` is removed.
+    When this returns, the file is on the disk, its name too. What a killed process has left beside `path` is removed:
+    who writes a part has it locked, in whatever container.
 
     Raises:
-        FileError: it cannot be written; what was at `path` is as it was.
+        FileError: it cannot be written, and what was at `path` is as it was; or it is there, and the disk does not
+            acknowledge its name, as the message says.
     """
-    beside = None
+    beside = folder = None
     try:
         target = Path(path)
         _remove_orphans(target)
-        beside = target.with_name(f".{target.name[:100]}.{os.getpid()}.{secrets.token_hex(8)}.part")
-        descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0), 0o600)
+        folder = os.open(target.parent, os.O_RDONLY)
+        new = target.with_name(f"{_start(target)}{secrets.token_hex(8)}.part")
+        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         with os.fdopen(descriptor, "wb") as file:
+            beside = new
+            _lock(descriptor)
             write(file)
             file.flush()
             os.fsync(file.fileno())
-        beside.replace(target)
-        folder = os.open(target.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+            beside.replace(target)  # before another process can take it for an orphan
+        _acknowledge(folder, target)
     except (OSError, ValueError, TypeError) as error:
         if isinstance(error, TemporalError):
             raise
         reason = getattr(error, "strerror", None) or error
         raise FileError(f"cannot write {path!s}: {reason}; check the folder, its permissions and its space") from None
     finally:
-        if beside is not None:
-            beside.unlink(missing_ok=True)  # there only if the renaming was not reached, by whatever cause
+        _unlink(beside)
+        if folder is not None:
+            os.close(folder)
+
+
+def _start(target: Path) -> str:
+    """How names of files beside `target` begin: short enough, in bytes, for any file system."""
+    return f".{os.fsencode(target.name)[:100].decode(errors='ignore')}."
+
+
+def _unlink(beside: Path | None) -> None:
+    """Removes what is there only if the renaming was not reached; what stops that does not hide what went wrong."""
+    if beside is not None:
+        with contextlib.suppress(OSError):
+            beside.unlink(missing_ok=True)
+
+
+def _acknowledge(folder: int, target: Path) -> None:
+    try:
+        os.fsync(folder)
+    except OSError as error:
+        raise FileError(
+            f"{target} is written, but its name may not be on the disk yet: {error.strerror}; write it again"
+        ) from None
 
 
 def _remove_orphans(target: Path) -> None:
-    """Removes parts that processes of this machine have left which are no more."""
-    start = f".{target.name[:100]}."
-    for part in target.parent.glob(f"{glob.escape(start)}*.part"):
-        process = part.name[len(start) :].split(".")[0]
-        if process.isdecimal() and process != str(os.getpid()) and not _is_running(int(process)):
-            part.unlink(missing_ok=True)
+    """Removes parts that nobody writes any more."""
+    for part in target.parent.glob(f"{glob.escape(_start(target))}*.part"):
+        with contextlib.suppress(OSError):  # another user's, or gone meanwhile
+            descriptor = os.open(part, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+            try:
+                if _lock(descriptor):
+                    part.unlink()
+            finally:
+                os.close(descriptor)
 
 
-def _is_running(process: int) -> bool:
+def _lock(descriptor: int) -> bool:
+    """Locks a file until it is closed; False where somebody else has, or the file system knows no locks."""
     try:
-        os.kill(process, 0)
-    except ProcessLookupError:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
         return False
-    except (OSError, OverflowError):
-        return True
     return True
 
 

@@ -21,9 +21,11 @@ from wifi_densepose_temporal.errors import (
     MemoryLimitError,
     NonFiniteError,
     ShapeError,
+    TemporalError,
     TimeOrderError,
     TrackError,
 )
+from wifi_densepose_temporal.streams.push import Push
 
 POLICIES: list[Any] = ["sliding", "refuse", "heavy-hitter"]
 
@@ -196,6 +198,7 @@ def test_nothing_of_a_closed_track_stays() -> None:
     slot = pool._slots["a"]
     pool.push(["a"], normal(pool.model, 1), [1.0])
     assert pool._core.save(slot) != empty
+    assert any(pool._rows[slot].tobytes())
     pool.close("a")
     assert pool._core.save(slot) == empty
     assert not any(pool._rows[slot].tobytes())
@@ -213,6 +216,42 @@ def test_idle_tracks_are_closed_and_one_wrong_clock_closes_nobody() -> None:
     assert pool.push(["a", "b"], frames[:2], [11.0, 11.0]).closed == ("d",)
     assert pool.tracks() == ("a", "b", "c")
     assert pool.push(["a"], frames[:1], [30.0]).closed == ("b",)
+
+
+@pytest.mark.parametrize("rows", [1, 2])
+def test_a_wrong_clock_closes_nobody_in_a_small_push(rows: int) -> None:
+    pool = StreamPool(model_of("activity"), idle_s=60)
+    frames, ids = normal(pool.model, 4), list(range(4))
+    for i in ids:
+        pool.open(i)
+    pool.push(ids, frames, [1000.0] * 4)
+    assert pool.push(ids[:rows], frames[:rows], [1e6, 1000.1][:rows]).closed == ()
+    assert pool.tracks() == tuple(ids)
+
+
+def test_a_clock_that_has_run_ahead_is_closed_in_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    pool = StreamPool(model_of("activity"), idle_s=10)
+    frames = normal(pool.model, 3)
+    for name in "abc":
+        pool.open(name)
+    pool.push(["a", "b", "c"], frames, [0.0, 0.0, 1e6])
+    for second in range(1, 11):
+        now[0] += 1
+        decisions = pool.push(["a", "b", "c"], frames, [second] * 3)
+        assert (list(decisions.refused), decisions.closed) == ([2], ())
+    now[0] += 1
+    assert pool.push(["a", "b"], frames[:2], [11.0, 11.0]).closed == ("c",)
+
+
+def test_a_frame_without_a_time_counts_against_idleness() -> None:
+    pool = StreamPool(model_of("activity"), idle_s=10)
+    frames = normal(pool.model, 3)
+    for name in "abc":
+        pool.open(name, time_s=0.0)
+    pool.push(["a"], frames[:1])
+    assert pool.push(["b", "c"], frames[:2], [20.0, 20.0]).closed == ()
 
 
 def test_idleness_by_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -263,6 +302,133 @@ def test_two_threads_are_not_in_one_pool() -> None:
     for worker in workers:
         worker.join()
     assert {pool.counters(i).frames for i in range(2000)} == {sum(taken)}
+
+
+# ------------------------------------------------------------------------------------------------------ interruptions
+
+
+class Interrupted:
+    """A pool's core whose push is interrupted, before or after it has run."""
+
+    def __init__(self, core: Any, after: bool) -> None:
+        self.core, self.after = core, after
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.core, name)
+
+    def push(self, *arguments: Any) -> None:
+        if self.after:
+            self.core.push(*arguments)
+        raise KeyboardInterrupt
+
+
+def with_a_frame() -> StreamPool:
+    pool = StreamPool(model_of("activity"))
+    pool.open(0), pool.open(1)
+    pool.push([0, 1], normal(pool.model, 2), [0.0, 0.0])
+    return pool
+
+
+def test_ctrl_c_while_frames_run_comes_when_all_is_noted() -> None:
+    pool, twin, frames = with_a_frame(), with_a_frame(), normal(model_of("activity"), 3, 2)
+    core, pool._core = pool._core, Interrupted(pool._core, after=True)
+    with pytest.raises(KeyboardInterrupt):
+        pool.push([0, 1], frames[0], [0.04, 9.0])
+    pool._core = core
+    twin.push([0, 1], frames[0], [0.04, 9.0])
+    assert [pool.counters(i) for i in (0, 1)] == [twin.counters(i) for i in (0, 1)]
+    one, other = (each.push([0, 1], frames[1], [0.08, 9.04]) for each in (pool, twin))
+    np.testing.assert_array_equal(one.logits, other.logits)
+    np.testing.assert_array_equal(one.belief, other.belief)
+
+
+@pytest.mark.parametrize("step", ["_note", "_smoothed", "_bridge"])
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
+def test_a_pool_whose_push_ended_halfway_says_so(
+    step: str, error: type[BaseException], monkeypatch: pytest.MonkeyPatch, tmp_path: Any
+) -> None:
+    pool, frames = with_a_frame(), normal(model_of("activity"), 2)
+
+    def fail(*arguments: Any) -> None:
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Push, step, fail)
+        with pytest.raises(error):
+            pool.push([0, 1], frames, [0.04, 9.0])
+    calls: list[Any] = [
+        lambda: pool.push([0, 1], frames), lambda: pool.open("a"), lambda: pool.close(0), lambda: pool.counters(0),
+        lambda: pool.save(tmp_path / "pool"), lambda: pool.export_tracks([0]),
+    ]  # fmt: skip
+    for call in calls:
+        with pytest.raises(TemporalError, match="load the last snapshot"):
+            call()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_memory_for_a_silence_its_rows_are_refused_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    pool, frames = with_a_frame(), normal(model_of("activity"), 2)
+    before = pool.export_tracks([1])[-2000:-100]
+
+    def fail(*arguments: Any) -> None:
+        pool._core.reset(pool._slots[1])
+        raise MemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Push, "_bridge", fail)
+        decisions = pool.push([0, 1], frames, [0.04, 9.0])
+    assert {row: type(error) for row, error in decisions.refused.items()} == {1: MemoryLimitError}
+    assert pool.export_tracks([1])[-2000:-100] == before
+    assert (pool.counters(0).frames, pool.counters(1).frames, pool.counters(1).refused) == (2, 1, 1)
+
+
+def test_without_memory_for_a_push_no_track_changes() -> None:
+    pool, frames = with_a_frame(), normal(model_of("activity"), 2)
+    core = pool._core
+
+    class NoMemory(Interrupted):
+        def push(self, *arguments: Any) -> None:
+            raise MemoryError
+
+    pool._core = NoMemory(core, after=False)
+    with pytest.raises(MemoryLimitError):
+        pool.push([0, 1], frames, [0.04, 0.04])
+    pool._core = core
+    assert pool.push([0, 1], frames, [0.04, 0.04]).frames.tolist() == [2, 2]
+
+
+# ---------------------------------------------------------------------------------------------- arguments of all kinds
+
+
+def test_numpys_integers_are_names_and_floats_are_none() -> None:
+    pool = StreamPool(model_of("activity"))
+    assert pool.open(np.int64(3)) is None
+    assert pool.tracks() == (3,)
+    assert type(pool.tracks()[0]) is int
+    assert np.int32(3) in pool
+    pool.open(1)
+    decisions = pool.push([np.int64(3), 1.0, True], normal(pool.model, 3))
+    assert decisions.accepted.tolist() == [True, False, False]
+    assert list(map(type, decisions.refused.values())) == [TrackError, TrackError]
+    assert True not in pool
+
+
+@pytest.mark.parametrize("times", [["1.5"], [True], [1j]])
+def test_times_are_numbers(times: Any) -> None:
+    pool = StreamPool(model_of("activity"))
+    pool.open(0)
+    with pytest.raises(ConfigError, match="times_s"):
+        pool.push([0], normal(pool.model, 1), times)
+    with pytest.raises(ConfigError, match="time_s"):
+        pool.open("a", "x")  # type: ignore[arg-type]
+    assert pool.tracks() == (0,)
+
+
+def test_the_longest_time_there_is() -> None:
+    pool = StreamPool(model_of("activity"), idle_s=1)
+    pool.open(0), pool.open(1)
+    pool.push([0, 1], normal(pool.model, 2), [-1.7e308, -1.7e308])
+    assert pool.push([0, 1], normal(pool.model, 2), [1.7e308, 1.7e308]).accepted.all()
 
 
 # ------------------------------------------------------------------------------------------------------- any sequence

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import resource
@@ -22,6 +23,7 @@ from tests.streams.conftest import model_of
 from tests.streams.test_pool import POLICIES, normal
 from wifi_densepose_temporal import ForwardFilter, GapPolicy, StreamPool
 from wifi_densepose_temporal.errors import FileError, MemoryLimitError, SnapshotError
+from wifi_densepose_temporal.streams import snapshot
 from wifi_densepose_temporal.streams.snapshot import MAGIC
 
 
@@ -134,7 +136,8 @@ def test_what_a_header_may_not_say(content: bytes, tmp_path: Path) -> None:
 
 
 def test_what_is_no_file(tmp_path: Path) -> None:
-    for path in (tmp_path, tmp_path / "none", "a\0b"):
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path, tmp_path / "none", "a\0b", tmp_path / "pipe"):
         with pytest.raises(FileError):
             StreamPool.load(path, model_of("activity"))
     with pytest.raises(FileError):
@@ -159,11 +162,13 @@ def test_a_disk_that_is_full_leaves_the_old_snapshot(tmp_path: Path) -> None:
 
 
 def test_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:
-    orphan, alive = tmp_path / f".pool.{(1 << 22) + 7}.00.part", tmp_path / f".pool.{os.getppid()}.00.part"
-    orphan.touch(), alive.touch()
-    pushed().save(tmp_path / "pool")
-    assert not orphan.exists()
-    assert alive.exists()
+    orphan, alive = tmp_path / ".pool.00.part", tmp_path / ".pool.01.part"
+    orphan.touch()
+    with alive.open("wb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # as the process that writes it has, in this container or another
+        pushed().save(tmp_path / "pool")
+        assert not orphan.exists()
+        assert alive.exists()
 
 
 def until(condition: Any) -> None:
@@ -205,6 +210,52 @@ def test_a_snapshot_that_fails_is_told_and_the_thread_goes_on(tmp_path: Path, ca
         until(lambda: saver.saved)
     assert "cannot write" in caplog.text
     assert not saver._thread.is_alive()
+
+
+def test_a_save_finishes_against_a_pusher_without_pauses(tmp_path: Path) -> None:
+    pool = StreamPool(model_of("activity"))
+    for i in range(400):
+        pool.open(i)
+    frames = normal(pool.model, 400)
+    with pool.snapshots(tmp_path / "pool", every_s=0.001) as saver:
+        pushes = 0
+        while not saver.saved and pushes < 600:
+            pool.push(range(400), frames)
+            pushes += 1
+    assert saver.saved
+    assert pushes < 600  # some 100 slices, and a push between two of them
+
+
+def test_any_failure_is_told_and_the_thread_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(snapshot, "write_in_parts", lambda path, write: [][0])
+    with pushed().snapshots(tmp_path / "pool", every_s=0.001) as saver:
+        until(lambda: isinstance(saver.last_error, IndexError))
+        monkeypatch.undo()
+        until(lambda: saver.saved)
+
+
+def test_who_is_the_idlest_stays_so_in_a_snapshot(tmp_path: Path) -> None:
+    limit = 300 * StreamPool(model_of("activity"), capacity=8).bytes_per_track
+    pool = StreamPool(model_of("activity"), capacity=8, memory_limit=limit, when_full="close-idlest")
+    for i in range(300):
+        pool.open(i)
+    for half in (range(1, 300), range(1)):  # two instants that are nearer than a save is long
+        pool.push(half, normal(pool.model, len(half)))
+    pool.save(tmp_path / "pool")
+    loaded = StreamPool.load(tmp_path / "pool", pool.model)
+    assert pool.open("x") == loaded.open("x") == 1
+
+
+def test_threads_are_no_part_of_a_snapshot(tmp_path: Path) -> None:
+    pool = pushed(threads=3)
+    pool.save(tmp_path / "pool")
+    assert StreamPool.load(tmp_path / "pool", pool.model).threads == 1
+    loaded = StreamPool.load(tmp_path / "pool", pool.model, threads=2)
+    assert loaded.threads == 2
+    for track in pool.tracks():
+        loaded.close(track)
+    loaded.import_tracks(pool.export_tracks(pool.tracks()))
+    assert loaded.tracks() == pool.tracks()
 
 
 def test_kills_lose_nothing_that_was_acknowledged(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from wifi_densepose_temporal import _core
 from wifi_densepose_temporal.cache import CachePolicy, as_cache_dtype
 from wifi_densepose_temporal.config import as_int
-from wifi_densepose_temporal.errors import CacheInUseError, ConfigError, MemoryLimitError, TrackError
+from wifi_densepose_temporal.errors import CacheInUseError, ConfigError, MemoryLimitError, TemporalError, TrackError
 from wifi_densepose_temporal.model import Source, TemporalModel
 from wifi_densepose_temporal.streams.decisions import Decisions
 from wifi_densepose_temporal.streams.gaps import GapPolicy, chain_times_s
@@ -30,6 +30,7 @@ from wifi_densepose_temporal.streams.smoothing import ForwardFilter
 from wifi_densepose_temporal.streams.tracks import (
     Counters,
     TrackId,
+    as_key,
     as_track_id,
     counters_of,
     empty_rows,
@@ -55,7 +56,8 @@ _WhenFull = Literal["refuse", "close-idlest"]
 class StreamPool:
     """Streams of one model, by the names of their tracks.
 
-    One thread at a time is in a pool; as many as it was told work inside a push.
+    One thread at a time is in a pool; as many as it was told work inside a push. Ctrl-C while frames run comes when the
+    push is done. Where an exception ends a change halfway nonetheless, every later call raises a TemporalError.
 
     Attributes:
         model: the model.
@@ -91,8 +93,8 @@ class StreamPool:
             memory_limit: bytes that tracks may take together; None for as many as the machine gives.
             when_full: what `open` does at the limit: `"refuse"`, or `"close-idlest"`, which closes the track whose last
                 accepted frame is the longest ago.
-            idle_s: seconds without an accepted frame after which a track is closed, at the end of a push; None for
-                never.
+            idle_s: seconds without an accepted frame after which a track is closed, at the end of a push, on the clock
+                of the frames' times or on the pool's own; None for never.
             gap: what to do about silences, where pushes have times; None for nothing. By default `GapPolicy()`.
             smoothing: of decisions over time; None for none. By default `ForwardFilter()`.
             threads: at most so many work at a push.
@@ -124,7 +126,9 @@ class StreamPool:
         self._slots: dict[TrackId, int] = {}
         self._names: list[TrackId | None] = []  # by slot
         self._free: list[int] = []
-        self._user, self._lock = threading.Lock(), threading.Lock()
+        self._user: object | None = None  # the call that goes on
+        self._broken = False  # a change has begun, and has not come to its end
+        self._guard, self._next, self._lock = threading.Lock(), threading.Lock(), threading.RLock()
         if self.memory_limit is not None and self.memory_limit < self.bytes_per_track:
             raise ConfigError(f"memory_limit is {memory_limit}; one track takes {self.bytes_per_track} bytes")
 
@@ -132,7 +136,8 @@ class StreamPool:
         return len(self._slots)
 
     def __contains__(self, track_id: object) -> bool:
-        return isinstance(track_id, int | str) and track_id in self._slots
+        key = as_key(track_id)
+        return key is not None and key in self._slots
 
     def __repr__(self) -> str:
         return f"StreamPool({len(self)} tracks, policy={self.policy!r}, nbytes={self.nbytes}, model={self.model!r})"
@@ -177,18 +182,21 @@ class StreamPool:
             MemoryLimitError: `memory_limit` is reached, or the machine's memory.
         """
         name = as_track_id(track_id)
-        if time_s is not None and not math.isfinite(time_s):
-            raise ConfigError(f"time_s is {time_s}; expected a finite number of seconds")
+        if time_s is not None and not _is_finite(time_s):
+            raise ConfigError(f"time_s is {time_s!r}; expected a finite number of seconds")
         with self._inside():
             if name in self._slots:
                 raise TrackError(f"track {name!r} is open; close it first, if this is another person")
-            closed = self._make_room()
-            slot = self._free.pop()
-            self._rows[slot] = empty_rows(1, self._row)[0]
-            self._rows["seen_clock_s"][slot] = time.monotonic()
+            row = empty_rows(1, self._row)
+            row["seen_clock_s"] = time.monotonic()
             if time_s is not None:
-                self._rows["seen_time_s"][slot] = time_s
+                row["seen_time_s"] = time_s
+            closed = self._make_room()
+            self._broken = True
+            slot = self._free.pop()
+            self._rows[slot] = row[0]
             self._slots[name], self._names[slot] = slot, name
+            self._broken = False
             return closed
 
     def close(self, track_id: TrackId) -> None:
@@ -201,18 +209,22 @@ class StreamPool:
             self._close(self._slot_of(track_id))
 
     def _slot_of(self, track_id: TrackId) -> int:
-        if track_id not in self:
+        self._require_whole()
+        key = as_key(track_id)
+        if key is None or key not in self._slots:
             raise TrackError(f"track {track_id!r:.100} is not open; open() it first")
-        return self._slots[track_id]
+        return self._slots[key]
 
     def _close(self, slot: int) -> TrackId:
         name = self._names[slot]
         assert name is not None
+        self._broken = True
         self._core.clear(slot)
         self._rows[slot] = np.zeros((), self._row)
         del self._slots[name]
         self._names[slot] = None
         self._free.append(slot)
+        self._broken = False
         return name
 
     def _make_room(self) -> TrackId | None:
@@ -237,14 +249,14 @@ class StreamPool:
         before = self._core.slots
         try:
             rows = np.concatenate([self._rows, empty_rows(more, self._row)])
+            names = self._names + [None] * more
+            free = self._free + list(range(before + more - 1, before - 1, -1))
             self._core.grow(more)
         except MemoryError:
             raise MemoryLimitError(
                 f"{more} more tracks of {self.bytes_per_track} bytes do not fit into memory"
             ) from None
-        self._rows = rows
-        self._names += [None] * more
-        self._free += range(before + more - 1, before - 1, -1)
+        self._rows, self._names, self._free = rows, names, free
 
     # ---------------------------------------------------------------------------------------------------------- push
 
@@ -264,34 +276,42 @@ class StreamPool:
         Args:
             track_ids: `[N]`.
             frames: `[N, F]`, float32 or exactly convertible to it; or a list of N frames `[F]`, each checked alone.
-            times_s: `[N]`, seconds on any clock that all pushes share; or None, and then no silence is seen: frames
-                are taken to be a period apart, and idleness goes by the time of the calls.
+            times_s: `[N]`, seconds on a clock that all pushes share, those after a restart too; or None, and then no
+                silence is seen: frames are taken to be a period apart, and idleness goes by the time of the calls.
 
         Raises:
             ShapeError, DtypeError: arrays of which no row can be told.
-            ConfigError: track_ids is no sequence.
+            ConfigError: track_ids is no sequence, or times_s are no numbers.
             CacheInUseError: another thread is in a call on this pool.
             MemoryLimitError: the answers do not fit into memory. No track has changed.
         """
         with self._inside():
             push = Push(self, track_ids, frames, times_s)
             push.run()
-            return push.decisions(self._close_idle(push))
+            decisions = push.decisions(self._close_idle(push))
+        if push.interrupted:
+            raise KeyboardInterrupt
+        return decisions
 
     def _close_idle(self, push: Push) -> tuple[TrackId, ...]:
-        """Closes tracks that have been idle, by the median of the frames' times: one wrong clock does not move it."""
+        """Closes tracks that had no frame for idle_s, on the frames' clock or, whatever times say, on the pool's own.
+
+        On the frames' clock it is now what the median of all open tracks says, so that a wrong clock moves nothing,
+        however few rows a push has. The other one closes a track whose clock has run ahead, and is refused ever since.
+        """
         if self.idle_s is None or not self._slots:
             return ()
         slots = np.fromiter(self._slots.values(), np.int64, len(self._slots))
-        if push.times is None:
-            idle = time.monotonic() - self._rows["seen_clock_s"][slots] > self.idle_s
-        elif push.accepted.any():
-            now = float(np.median(push.times[push.accepted]))
-            seen = self._rows["seen_time_s"]
-            seen[slots] = np.where(np.isnan(seen[slots]), now, seen[slots])
-            idle = now - seen[slots] > self.idle_s
-        else:
-            return ()
+        idle = time.monotonic() - self._rows["seen_clock_s"][slots] > self.idle_s
+        seen = self._rows["seen_time_s"][slots]
+        told = seen[~np.isnan(seen)]
+        if push.times is not None and len(told):
+            middle = (len(told) - 1) // 2
+            now = np.partition(told, middle)[middle]
+            self._rows["seen_time_s"][slots] = seen = np.where(np.isnan(seen), now, seen)
+            with np.errstate(over="ignore"):
+                idle |= now - seen > self.idle_s
+        idle &= ~np.isin(slots, push.slots[push.accepted])
         closed = tuple(self._close(int(slot)) for slot in slots[idle])
         if closed:
             logger.info("closed %d idle tracks, such as %r", len(closed), closed[0])
@@ -299,16 +319,39 @@ class StreamPool:
 
     @contextlib.contextmanager
     def _inside(self) -> Iterator[None]:
-        """One call at a time; a snapshot's slice is waited for."""
-        if not self._user.acquire(blocking=False):
-            raise CacheInUseError(
-                "another thread is in a call on this pool: give each a pool, or take a lock around calls"
-            )
+        """One call at a time; a snapshot's slice is waited for. No interruption leaves the pool taken."""
+        me = object()
         try:
-            with self._lock:
+            with self._guard:
+                if self._user is not None:
+                    raise CacheInUseError(
+                        "another thread is in a call on this pool: give each a pool, or take a lock around calls"
+                    )
+                self._user = me
+            with self._turn():
                 yield
         finally:
-            self._user.release()
+            if self._user is me:
+                self._user = None
+
+    @contextlib.contextmanager
+    def _turn(self) -> Iterator[None]:
+        """The pool alone, for a call or a slice of a snapshot: who waits comes before who has just been there."""
+        try:
+            with self._next:
+                self._lock.acquire()
+            self._require_whole()
+            yield
+        finally:
+            with contextlib.suppress(RuntimeError):  # interrupted before it was taken
+                self._lock.release()
+
+    def _require_whole(self) -> None:
+        if self._broken:
+            raise TemporalError(
+                "a call on this pool was ended halfway by an exception, and its tracks are no longer what their "
+                "counters say: load the last snapshot, or make a new pool"
+            )
 
     # ----------------------------------------------------------------------------------------------------- snapshots
 
@@ -323,17 +366,23 @@ class StreamPool:
         save(self, path)
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str], model: TemporalModel) -> StreamPool:
+    def load(cls, path: str | os.PathLike[str], model: TemporalModel, *, threads: int = 1) -> StreamPool:
         """The pool in a file: every track goes on with the bits that it would have gone on with.
 
+        Args:
+            path: of the file.
+            model: the one that it was saved with.
+            threads: as of the constructor; a snapshot does not hold it.
+
         Raises:
+            ConfigError: model is no TemporalModel, or threads is below 1.
             FileError: the file cannot be read.
             SnapshotError: it is no snapshot, it is damaged, or it is another model's.
             MemoryLimitError: this machine has not that much memory.
         """
         from wifi_densepose_temporal.streams.snapshot import load
 
-        return load(path, model)
+        return load(path, model, threads)
 
     def export_tracks(self, track_ids: Sequence[TrackId]) -> bytes:
         """The bytes of a snapshot of these tracks alone, for another pool's `import_tracks`; they stay open here.
@@ -358,7 +407,10 @@ class StreamPool:
         import_tracks(self, content)
 
     def snapshots(self, path: str | os.PathLike[str], every_s: float = 60.0) -> Snapshots:
-        """Saves again and again while a `with` block runs, from a thread that holds pushes up for 2 ms at most.
+        """Saves again and again while a `with` block runs, from a thread that holds pushes up by a slice at a time.
+
+        A slice is 1 MiB of tracks, or one track, if that is larger. Between two slices a push has its turn, and after
+        a push a slice.
 
         Raises:
             ConfigError: every_s is not above 0.
@@ -385,6 +437,10 @@ def _check_choices(
         raise ConfigError(f"gap is {type(gap).__name__}; expected a GapPolicy or None")
     if smoothing is not None and not isinstance(smoothing, ForwardFilter):
         raise ConfigError(f"smoothing is {type(smoothing).__name__}; expected a ForwardFilter or None")
+
+
+def _is_finite(value: object) -> bool:
+    return isinstance(value, int | float | np.number) and not isinstance(value, bool) and bool(np.isfinite(value))
 
 
 def _positive(name: str, value: float) -> float:

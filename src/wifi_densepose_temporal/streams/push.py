@@ -26,7 +26,7 @@ from wifi_densepose_temporal.errors import (
     TrackError,
 )
 from wifi_densepose_temporal.streams.decisions import Decisions
-from wifi_densepose_temporal.streams.tracks import TrackId
+from wifi_densepose_temporal.streams.tracks import TrackId, as_key
 
 if TYPE_CHECKING:
     from wifi_densepose_temporal.streams.pool import StreamPool
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 _GAPS_AT_A_TIME = 64
 
 _OK = int(_core.Status.OK)
+
+_UNKNOWN = 255  # no status
 
 
 class Push:
@@ -53,6 +55,7 @@ class Push:
             ConfigError, ShapeError, DtypeError, MemoryLimitError: as `StreamPool.push`.
         """
         self.pool, self.model = pool, pool.model
+        self.interrupted = False
         self.ids = _as_ids(track_ids)
         count = len(self.ids)
         self.refused: dict[int, TemporalError] = {}
@@ -76,12 +79,10 @@ class Push:
     # --------------------------------------------------------------------------------------------------- the arguments
 
     def _look_up(self) -> NDArray[np.int64]:
-        known = self.pool._slots
-        try:
-            found = map(known.get, self.ids, itertools.repeat(-1))
-            return np.fromiter(found, np.int64, len(self.ids))
-        except TypeError:  # a name that cannot be looked up
-            return np.array([known.get(name, -1) if isinstance(name, int | str) else -1 for name in self.ids], np.int64)
+        known, keys = self.pool._slots, self.ids
+        if not {int, str}.issuperset(map(type, keys)):  # 1.0 and True would be found as 1
+            keys = [as_key(name) for name in keys]  # type: ignore[misc]  # no track is None
+        return np.fromiter(map(known.get, keys, itertools.repeat(-1)), np.int64, len(keys))
 
     def _as_frames(self, frames: object) -> Floats:
         count, features = len(self.ids), self.model.input_dim
@@ -110,9 +111,12 @@ class Push:
 
     def _as_times(self, times_s: ArrayLike) -> NDArray[np.float64]:
         try:
-            times = np.asarray(times_s, np.float64)
+            given = np.asarray(times_s)
         except (TypeError, ValueError) as error:
             raise ConfigError(f"times_s cannot be read as numbers: {error}") from None
+        if given.dtype.kind not in "fiu":
+            raise ConfigError(f"times_s has dtype {given.dtype}; expected numbers, seconds")
+        times = given.astype(np.float64)
         if times.shape != (len(self.ids),):
             raise ShapeError(f"times_s has shape {times.shape}; expected ({len(self.ids)},), a time for each track")
         return times
@@ -140,7 +144,7 @@ class Push:
         if self.times is None:
             return np.full(len(self.ids), np.nan)
         last = self._noted("last_time_s")
-        with np.errstate(invalid="ignore"):
+        with np.errstate(invalid="ignore", over="ignore"):
             apart = self.times - last
             wrong = ~np.isfinite(self.times) | (apart <= 0)
         for i in np.flatnonzero(wrong).tolist():
@@ -174,42 +178,78 @@ class Push:
     # -------------------------------------------------------------------------------------------------------- the run
 
     def run(self) -> None:
-        """Pushes what has not been refused, and notes what became of each row."""
+        """Pushes what has not been refused, and notes what became of each row.
+
+        From the first frame on, the pool counts as broken until all is noted: whatever ends this halfway, no later
+        call goes on with streams that have seen more than their counters say.
+
+        Raises:
+            MemoryLimitError: nothing has been pushed.
+        """
         late = np.zeros(len(self.ids), np.bool_)
         if self.pool.gap is not None and self.times is not None:
             late = self.pool.gap.is_gap(self.apart_s) & self.accepted
-        status = self._push(self.accepted & ~late)
+        on_time = self.accepted & ~late
+        slots = self.slots if on_time.all() else np.where(on_time, self.slots, -1)
+        self.pool._broken = True
+        try:
+            status = self._push(slots, self.frames, self.logits, self.embedding)
+        except MemoryError:  # which comes before the first frame
+            self.pool._broken = False
+            raise MemoryLimitError(f"{len(self.ids)} frames do not fit into memory; push fewer at once") from None
         rows = np.flatnonzero(late)
         for begin in range(0, len(rows), _GAPS_AT_A_TIME):
             self._push_late(rows[begin : begin + _GAPS_AT_A_TIME], status)
         for i in np.flatnonzero((status != _OK) & self.accepted).tolist():
             self._refuse(i, self._why(i, int(status[i])))
         self._note()
+        self.pool._broken = False
 
-    def _push(self, which: NDArray[np.bool_]) -> NDArray[np.uint8]:
-        status = np.zeros(len(self.ids), np.uint8)
-        slots = self.slots if which.all() else np.where(which, self.slots, -1)
-        pool = self.pool
-        pool._core.push(slots, self.frames, self.logits, self.embedding, status, pool.threads)
+    def _push(self, slots: NDArray[np.int64], frames: Floats, logits: Floats, embedding: Floats) -> NDArray[np.uint8]:
+        """The status of each row; 0 of those whose slot is below 0. Ctrl-C has to wait until all is noted."""
+        status = np.where(slots < 0, 0, _UNKNOWN).astype(np.uint8)
+        push, threads = self.pool._core.push, self.pool.threads
+        try:
+            push(slots, frames, logits, embedding, status, threads)
+        except KeyboardInterrupt:
+            if (status == _UNKNOWN).any():
+                raise
+            self.interrupted = True
         return status
 
     def _push_late(self, rows: NDArray[np.int64], status: NDArray[np.uint8]) -> None:
-        """Frames after a silence: into a stream that starts anew, or behind those that are missing. All or nothing."""
-        gap, core, slots = self.pool.gap, self.pool._core, self.slots[rows]
-        assert gap is not None
-        before = [core.save(slot) for slot in slots.tolist()]
-        anew = self.apart_s[rows] > gap.longest_s
-        for slot in slots[anew].tolist():
-            core.reset(slot)
-        missing = gap.missing(self.apart_s[rows])
-        taken = self._fill(rows, missing)
-        which = np.zeros(len(self.ids), np.bool_)
-        which[rows[taken == _OK]] = True
-        status[rows] = np.where(taken == _OK, self._push(which)[rows], taken)
-        for slot, state, outcome in zip(slots.tolist(), before, status[rows].tolist(), strict=True):
+        """Frames after a silence, of a few tracks; what ends it early leaves these tracks as they were."""
+        slots, core = self.slots[rows].tolist(), self.pool._core
+        before: list[bytes] = []
+        try:
+            before += map(core.save, slots)
+            outcomes = self._bridge(rows)
+        except BaseException as error:
+            for slot, state in zip(slots, before, strict=False):
+                core.load(slot, state)
+            if not isinstance(error, MemoryError):
+                raise
+            for row in rows.tolist():
+                self._refuse(row, MemoryLimitError("no memory for the track's state while its silence is dealt with"))
+            return
+        for slot, state, outcome in zip(slots, before, outcomes.tolist(), strict=True):
             if outcome != _OK:
                 core.load(slot, state)
+        status[rows] = outcomes
+
+    def _bridge(self, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """The status of each of these rows, of frames behind those that are missing, or in streams that start anew."""
+        gap, slots = self.pool.gap, self.slots[rows]
+        assert gap is not None
+        anew, missing = self.apart_s[rows] > gap.longest_s, gap.missing(self.apart_s[rows])
+        frames, logits, embedding = self.frames[rows], self.logits[rows], self.embedding[rows]
+        for slot in slots[anew].tolist():
+            self.pool._core.reset(slot)
+        taken = self._fill(rows, missing)
+        status = self._push(np.where(taken == _OK, slots, -1), frames, logits, embedding)
+        self.logits[rows], self.embedding[rows] = logits, embedding
         self.filled[rows], self.reset[rows] = missing, anew
+        return np.where(taken == _OK, status, taken)
 
     def _fill(self, rows: NDArray[np.int64], missing: NDArray[np.int64]) -> NDArray[np.uint8]:
         """Pushes the missing frames of these rows, one of each at a time; the first refusal of each."""
@@ -224,41 +264,44 @@ class Push:
             with np.errstate(invalid="ignore", over="ignore"):
                 fillers = np.ascontiguousarray(gap.filler(before, after, share))
             slots = np.where((missing >= number) & (taken == _OK), self.slots[rows], -1)
-            status = np.zeros(len(rows), np.uint8)
-            pool._core.push(slots, fillers, logits, embedding, status, pool.threads)
-            taken = np.where(taken == _OK, status, taken)
+            taken = np.where(taken == _OK, self._push(slots, fillers, logits, embedding), taken)
         return taken
 
-    def _note(self) -> None:
-        """Counters, times and beliefs of all tracks at once."""
-        taken, noted = self.accepted, self.pool._rows
-        slots = self.slots[taken]
-        if self.refused:
-            rows = np.fromiter(self.refused, np.int64)
-            self.filled[rows], self.reset[rows] = 0, False
-            self.logits[rows] = self.embedding[rows] = np.nan
-            known = self.slots[rows]
-            np.add.at(noted["refused"], known[known >= 0], 1)
-        noted["frames"][slots] += 1
-        noted["seen_clock_s"][slots] = time.monotonic()
-        if self.times is not None:
-            noted["last_time_s"][slots] = noted["seen_time_s"][slots] = self.times[taken]
-        if self.filled.any() or self.reset.any():
-            noted["filled"][slots] += self.filled[taken]
-            noted["resets"][slots] += self.reset[taken]
-        if noted["last_frame"].shape[1]:
-            noted["last_frame"][slots] = self.frames[taken]
-        if self.pool.smoothing is not None and len(slots):
-            self._smooth(slots, taken)
-        self.counted = np.nan_to_num(self._noted("frames")).astype(np.int64)
+    # -------------------------------------------------------------------------------------------------- what is noted
 
-    def _smooth(self, slots: NDArray[np.int64], taken: NDArray[np.bool_]) -> None:
-        smoothing, noted, classes = self.pool.smoothing, self.pool._rows["belief"], self.belief.shape[1]
+    def _note(self) -> None:
+        """Counters, times and beliefs of all tracks at once: first all that is new, then written row by row."""
+        taken, noted = self.accepted, self.pool._rows
+        slots, refused = self.slots[taken], np.fromiter(self.refused, np.int64, len(self.refused))
+        self.filled[refused], self.reset[refused] = 0, False
+        self.logits[refused] = self.embedding[refused] = np.nan
+        self.counted = np.nan_to_num(self._noted("frames")).astype(np.int64)
+        self.counted[taken] += 1
+        new = noted[slots]
+        new["frames"] += 1
+        new["seen_clock_s"] = time.monotonic()
+        new["filled"] += self.filled[taken]
+        new["resets"] += self.reset[taken]
+        new["seen_time_s"] = np.nan  # where it has no time, idleness begins with the next push that has
+        if self.times is not None:
+            new["last_time_s"] = new["seen_time_s"] = self.times[taken]
+        if new["last_frame"].shape[1]:
+            new["last_frame"] = self.frames[taken]
+        if self.pool.smoothing is not None and len(slots):
+            new["belief"] = self.belief[taken] = self._smoothed(new["belief"])
+        known = self.slots[refused]
+        known = known[known >= 0]
+        noted[slots] = new
+        np.add.at(noted["refused"], known, 1)
+
+    def _smoothed(self, belief: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Beliefs `[accepted, C]` after this push, of those before it."""
+        smoothing, taken = self.pool.smoothing, self.accepted
         assert smoothing is not None
         apart = self.apart_s[taken]
         apart = np.where(np.isnan(apart), self.pool.period_s, apart)
-        belief = np.where(self.reset[taken, None], 1 / classes, noted[slots])
-        noted[slots] = self.belief[taken] = smoothing.update(belief, self.logits[taken], apart)
+        belief = np.where(self.reset[taken, None], 1 / belief.shape[1], belief)
+        return smoothing.update(belief, self.logits[taken], apart)
 
     def decisions(self, closed: tuple[TrackId, ...]) -> Decisions:
         """The answer."""

@@ -46,7 +46,8 @@ class ForwardFilter:
             apart_s: `[N]`, seconds between the two.
         """
         classes = belief.shape[1]
-        stay = np.exp(apart_s * (-classes / ((classes - 1) * self.dwell_s)))[:, None]
+        with np.errstate(over="ignore"):  # after so long a time, nothing is left
+            stay = np.exp(apart_s * (-classes / ((classes - 1) * self.dwell_s)))[:, None]
         predicted = np.maximum(1 / classes + (belief - 1 / classes) * stay, _LEAST)
         seen = predicted * np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
         return np.asarray(seen / seen.sum(axis=1, keepdims=True), np.float64)

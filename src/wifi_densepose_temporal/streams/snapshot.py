@@ -4,6 +4,8 @@ r"""A pool in a file: written a few tracks at a time, and read back as if it wer
     for each track  "T", u8 1 for a text and 0 for an int, u16 length, the name; its row of tracks.py; its state
     "E", u64 tracks, SHA-256 of everything before
 
+What the pool's arguments say does not count its threads: they are the machine's.
+
 Each track is whole, as of a frame of its own that its counters tell. Numbers are little-endian. The digest finds
 damage, not forgery: what is read is checked as well, and bounded by the file's size before memory is taken for it.
 """
@@ -24,12 +26,12 @@ import threading
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
-from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
+from wifi_densepose_temporal.config import as_int
 from wifi_densepose_temporal.errors import ConfigError, FileError, SnapshotError, TemporalError, TrackError
 from wifi_densepose_temporal.files import write_in_parts
 from wifi_densepose_temporal.model import TemporalModel
@@ -46,7 +48,7 @@ MAGIC, VERSION = b"WDTPOOL\n", 1
 _MAX_HEADER = 1 << 16
 _DIGEST_BYTES = 32
 
-#: Bytes that are copied out of a pool while its lock is held: less than 2 ms.
+#: Bytes that are copied out of a pool in one turn; one track at least.
 _SLICE_BYTES = 1 << 20
 
 
@@ -80,9 +82,9 @@ def _write(pool: StreamPool, file: BinaryIO, names: tuple[TrackId, ...] | None =
     """Of these tracks, or of all."""
     digest, count = hashlib.sha256(), 0
     if names is None:
-        with pool._lock:
+        with pool._turn():
             names = pool.tracks()
-    slices = _slices(pool, names)
+    slices = _slices(pool, names, time.monotonic())
     for part, tracks in itertools.chain([(_header(pool), 0)], slices):
         digest.update(part)
         file.write(part)
@@ -105,26 +107,26 @@ def _header(pool: StreamPool) -> bytes:
         "idle_s": pool.idle_s,
         "gap": gap and asdict(gap),
         "smoothing": smoothing and asdict(smoothing),
-        "threads": pool.threads,
     }
     told = {"model_sha256": pool.model.sha256, "arguments": arguments, "byteorder": sys.byteorder}
     text = json.dumps(told | {"row_bytes": pool._row.itemsize, "state_bytes": pool._core.state_bytes}).encode()
     return MAGIC + struct.pack("<II", VERSION, len(text)) + text
 
 
-def _slices(pool: StreamPool, names: tuple[TrackId, ...]) -> Iterator[tuple[bytes, int]]:
+def _slices(pool: StreamPool, names: tuple[TrackId, ...], now_s: float) -> Iterator[tuple[bytes, int]]:
     """The bytes of a few tracks, and how many they are; those that were closed meanwhile are left out."""
     at_once = max(1, _SLICE_BYTES // pool.bytes_per_track)
     for begin in range(0, len(names), at_once):
-        with pool._lock:
-            parts = [_track(pool, name) for name in names[begin : begin + at_once] if name in pool._slots]
+        with pool._turn():
+            parts = [_track(pool, name, now_s) for name in names[begin : begin + at_once] if name in pool]
         yield b"".join(itertools.chain.from_iterable(parts)), len(parts)
 
 
-def _track(pool: StreamPool, name: TrackId) -> tuple[bytes, bytes, bytes]:
-    slot = pool._slots[name]
+def _track(pool: StreamPool, name: TrackId, now_s: float) -> tuple[bytes, bytes, bytes]:
+    slot = pool._slot_of(name)
     row = pool._rows[slot : slot + 1].copy()
-    row["seen_clock_s"] -= time.monotonic()  # how long ago, as a negative number: another process has another clock
+    # How long ago, as a negative number: another process has another clock. A frame may have come since the save began.
+    row["seen_clock_s"] = np.minimum(row["seen_clock_s"] - now_s, 0.0)
     text = str(name).encode()
     return b"T" + struct.pack("<BH", isinstance(name, str), len(text)) + text, row.tobytes(), pool._core.save(slot)
 
@@ -152,20 +154,24 @@ class _Reader:
         return struct.unpack(layout, self.take(struct.calcsize(layout)))
 
 
-def load(path: str | os.PathLike[str], model: TemporalModel) -> StreamPool:
+def load(path: str | os.PathLike[str], model: TemporalModel, threads: int = 1) -> StreamPool:
     """As `StreamPool.load`.
 
     Raises:
-        FileError, SnapshotError, MemoryLimitError: as there.
+        ConfigError, FileError, SnapshotError, MemoryLimitError: as there.
     """
+    threads = as_int("threads", threads, least=1)
     if not isinstance(model, TemporalModel):
         raise ConfigError(f"model is {type(model).__name__}; expected a TemporalModel")
     try:
-        with Path(path).open("rb") as file:
+        # A pipe that nobody writes into is opened, and refused, at once.
+        with open(os.fspath(path), "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
             status = os.fstat(file.fileno())
             if not stat.S_ISREG(status.st_mode):
                 raise FileError(f"{path!s} is not a regular file; give the path of a snapshot")
-            return _read(_Reader(file, status.st_size), model)
+            pool = _read(_Reader(file, status.st_size), model)
+            pool.threads = threads
+            return pool
     except SnapshotError as error:
         raise SnapshotError(f"{path!s}: {error}") from None
     except TemporalError:
@@ -192,24 +198,29 @@ def import_tracks(pool: StreamPool, content: bytes) -> None:
     try:
         for name in other.tracks():
             pool.open(name)
+        _take_over(pool, other)
     except BaseException:
         for name in pool.tracks()[len(before) :]:
             pool.close(name)
         raise
     finally:
         pool.when_full = when_full
+
+
+def _take_over(pool: StreamPool, other: StreamPool) -> None:
     for name in other.tracks():
         here, there = pool._slots[name], other._slots[name]
-        with pool._lock:
+        state = other._core.save(there)
+        with pool._turn():
             pool._rows[here] = other._rows[there]
-            pool._core.load(here, other._core.save(there))
+            pool._core.load(here, state)
 
 
 def _read(reader: _Reader, model: TemporalModel) -> StreamPool:
     pool = _read_header(reader, model)
-    count = 0
+    count, now_s = 0, time.monotonic()
     while (kind := reader.take(1)) == b"T":
-        _read_track(reader, pool)
+        _read_track(reader, pool, now_s)
         count += 1
     if kind != b"E" or reader.numbers("<Q") != (count,):
         raise SnapshotError("the file is damaged: it does not go on with a track, and does not end as it should")
@@ -252,7 +263,7 @@ def _read_header(reader: _Reader, model: TemporalModel) -> StreamPool:
     return pool
 
 
-def _read_track(reader: _Reader, pool: StreamPool) -> None:
+def _read_track(reader: _Reader, pool: StreamPool, now_s: float) -> None:
     is_text, length = reader.numbers("<BH")
     if length > 4 * MAX_ID_LENGTH or is_text > 1:
         raise SnapshotError("the file is damaged: a track's name cannot be")
@@ -268,7 +279,7 @@ def _read_track(reader: _Reader, pool: StreamPool) -> None:
     pool.open(name)
     slot = pool._slots[name]
     pool._rows[slot] = row
-    pool._rows["seen_clock_s"][slot] += time.monotonic()
+    pool._rows["seen_clock_s"][slot] += now_s
     if not pool._core.load(slot, state):
         raise SnapshotError(f"the file is damaged: the stream of track {name!r} cannot be")
 
@@ -286,13 +297,13 @@ class Snapshots:
         path: where to.
         every_s: seconds from the end of a save to the begin of the next one.
         saved: saves that are on the disk.
-        last_error: why the newest save failed; None if it did not.
+        last_error: why the newest save failed, whatever it was; None if it did not.
     """
 
     def __init__(self, pool: StreamPool, path: str | os.PathLike[str], every_s: float) -> None:
         self.path, self.every_s = path, every_s
         self.saved = 0
-        self.last_error: TemporalError | None = None
+        self.last_error: Exception | None = None
         self._pool, self._stopping = pool, threading.Event()
         self._thread = threading.Thread(target=self._run, name="pool snapshots", daemon=True)
 
@@ -315,11 +326,8 @@ class Snapshots:
         while not self._stopping.wait(self.every_s):
             try:
                 save(self._pool, self.path)
-            except TemporalError as error:
+            except Exception as error:  # the next one may be whole
                 self.last_error = error
-                logger.error("no snapshot of the pool: %s", error)
-            except MemoryError:
-                self.last_error = FileError(f"cannot write {self.path!s}: no memory for a few tracks' copies")
-                logger.error("no snapshot of the pool: %s", self.last_error)
+                logger.error("no snapshot of the pool: %s", str(error) or repr(error))
             else:
                 self.saved, self.last_error = self.saved + 1, None

@@ -41,11 +41,21 @@ def as_track_id(track_id: object) -> TrackId:
     Raises:
         ConfigError: neither a 64-bit int nor a text of 1 to 200 characters.
     """
-    if isinstance(track_id, str) and 0 < len(track_id) <= MAX_ID_LENGTH and track_id.isprintable():
-        return track_id
-    if isinstance(track_id, int) and not isinstance(track_id, bool) and -(1 << 63) <= track_id < 1 << 63:
-        return track_id
+    key = as_key(track_id)
+    if isinstance(key, str) and 0 < len(key) <= MAX_ID_LENGTH and key.isprintable():
+        return key
+    if isinstance(key, int) and -(1 << 63) <= key < 1 << 63:
+        return key
     raise ConfigError(f"track id {track_id!r:.100}; expected a 64-bit int or 1 to {MAX_ID_LENGTH} printable characters")
+
+
+def as_key(track_id: object) -> TrackId | None:
+    """The int or text that a track is looked up by, NumPy's among them; None for what names no track: 1.0, True."""
+    if isinstance(track_id, str):
+        return str(track_id)
+    if isinstance(track_id, int | np.integer) and not isinstance(track_id, bool):
+        return int(track_id)
+    return None
 
 
 def row_dtype(features: int, classes: int) -> np.dtype[np.void]:
