@@ -32,7 +32,7 @@ def test_a_person_is_recognised_and_a_stranger_is_not(wdt: Wdt, gallery: Path, m
     assert (before.document["decision"], before.document["person"]) == ("uncalibrated", None)
     assert before.document["nearest"] == "one"
     assert "wdt gallery calibrate" in before.err
-    calibrated = wdt("gallery", "calibrate", A2, "--false-accept-rate", "0.1", "--json").document
+    calibrated = wdt("gallery", "calibrate", A2, "--false-accept-rate", "0.5", "--json").document
     assert (calibrated["method"], calibrated["persons"], calibrated["probes"]) == ("strangers", 1, 10)
     known = wdt("identify", B1, "--json").document
     assert (known["decision"], known["person"]) == ("known", "one")
@@ -82,7 +82,9 @@ def test_each_mistake_is_one_line(wdt: Wdt, gallery: Path, tmp_path: Path) -> No
     assert "nobody" in wdt("gallery", "show", "nobody").error_line()
     assert "nobody" in wdt("gallery", "forget", "nobody").error_line()
     assert "window" in wdt("enroll", B1, "--person", "two", "--window", "5000").error_line()
-    assert "needs at least 20" in wdt("gallery", "calibrate").error_line()
+    assert "needs at least 2" in wdt("gallery", "calibrate").error_line()
+    assert "99 persons" in wdt("gallery", "calibrate", A2).error_line()
+    assert "enrolled" in wdt("gallery", "calibrate", A1, "--false-accept-rate", "0.5").error_line()
     gallery.write_bytes(gallery.read_bytes()[:5000])
     assert wdt("gallery", "verify").code == 1
     (tmp_path / "text").write_text("no gallery")

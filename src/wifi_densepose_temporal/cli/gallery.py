@@ -100,11 +100,11 @@ def scrub(gallery: GalleryOption = DEFAULT_GALLERY, as_json: JsonOption = False)
     """Rewrite the gallery's files without the bytes of who was forgotten, where `forget` could not."""
     with _open(gallery) as opened:
         done, name = opened.scrub(), opened.name
-    if not done.scrubbed:
+    if not done:
         note(PENDING)
     if as_json:
-        print_json({"scrubbed": done.scrubbed})
-    elif done.scrubbed:
+        print_json({"scrubbed": done})
+    elif done:
         print_line(f"{name}: nothing is left of who was forgotten")
 
 
@@ -191,6 +191,7 @@ def calibrate(
                 np.concatenate([one.embedding for one in made]),
                 [name for name, one in zip(whose, made, strict=True) for _ in one.embedding],
                 false_accept_rate=rate_of_errors,
+                recordings=[one.sha256 for one in made for _ in one.embedding],
             )
         else:
             calibration = opened.calibrate_within(false_accept_rate=rate_of_errors)
