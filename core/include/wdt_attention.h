@@ -209,7 +209,7 @@ void wdt_cache_prefetch(const wdt_cache *cache, const wdt_head *head);
  * error, as is one after a wdt_step_with_scores() that has let go of a token. */
 void wdt_cache_undo(wdt_cache *cache);
 
-/* Tokens held, and their positions, ascending. */
+/* Tokens held, and their positions: ascending, but for wdt_heavy_hitter, which has them in no order. */
 ptrdiff_t wdt_cache_held(const wdt_cache *cache);
 void wdt_cache_positions(const wdt_cache *cache, int64_t *positions);
 

@@ -1,4 +1,4 @@
-/* What wdt_sliding and wdt_heavy_hitter have in common. */
+/* What evicting policies have in common. */
 #include "evict.h"
 
 void wdt_keeping_start(wdt_keeping *keeping, const wdt_head *head)

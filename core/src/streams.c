@@ -68,9 +68,10 @@ static void zero(float *row, ptrdiff_t n)
     memset(row, 0, (size_t)n * sizeof *row);
 }
 
+/* For this reason, unless there was one before. */
 static void refuse(const wdt_model *model, wdt_push *push, wdt_status status, float *h)
 {
-    push->status = status;
+    push->status = push->status == WDT_OK ? status : push->status;
     zero(h, model->width);
 }
 
@@ -108,7 +109,13 @@ static void enter(const wdt_model *model, wdt_push *pushes, int n, const rows *a
         }
     }
     if (model->input_weight) {
-        wdt_affine(scaled, n, model->input_weight, model->input_bias, model->dtype, model->features, model->width, at->h);
+        wdt_affine(scaled, n, model->input_weight, model->input_bias, model->dtype, model->features, model->width,
+                   at->h);
+    }
+    for (int r = 0; r < n; r++) {
+        if (pushes[r].status != WDT_OK) { /* of zeros, the projection makes its bias */
+            zero(at->h + r * model->width, model->width);
+        }
     }
     check(model, pushes, n, at->h, model->width, at);
 }
