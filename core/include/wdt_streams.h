@@ -31,8 +31,8 @@ void wdt_streams_push(const wdt_model *model, wdt_push *pushes, ptrdiff_t n, voi
 size_t wdt_stream_saved_bytes(const wdt_model *model, const wdt_cache_config *config);
 void wdt_stream_save(const wdt_stream *stream, const wdt_cache_config *config, void *bytes);
 
-/* wdt_stream_saved_bytes() bytes, which may be anyone's: whatever they are, later calls end, read nothing outside of the
- * stream, and answer with finite numbers or refuse. WDT_E_CONFIG, WDT_E_NON_FINITE: they are no such state, and the
+/* wdt_stream_saved_bytes() bytes, which may be anyone's: whatever they are, later calls end, read nothing outside of
+ * the stream, and answer with finite numbers or refuse. WDT_E_CONFIG, WDT_E_NON_FINITE: they are no such state, and the
  * stream has to be laid out again. */
 wdt_status wdt_stream_load(wdt_stream *stream, const wdt_cache_config *config, const void *bytes);
 

@@ -42,7 +42,8 @@ void wdt_held_landmarks(const wdt_cache *cache, const wdt_head *head, ptrdiff_t 
     if (landmarks->end == 0) {
         return;
     }
-    const ptrdiff_t oldest = landmarks->end - (cache->blocks - 1); /* the interval ends with the newest complete block */
+    /* the interval ends with the newest complete block */
+    const ptrdiff_t oldest = landmarks->end - (cache->blocks - 1);
     const ptrdiff_t begin = landmarks->begin > oldest ? landmarks->begin : oldest, length = landmarks->end - begin;
     int kept = 0;
     for (int s = 0; s < landmarks->n_singles; s++) {

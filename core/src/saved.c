@@ -107,7 +107,8 @@ static int is_pool_sound(const wdt_stream *stream)
     case WDT_POOL_MEAN:
         return are_within(stream->pool, n, mean * frames);
     case WDT_POOL_MEAN_SPREAD: /* a square is of the difference of two frames; sums of them can be just below 0 */
-        return are_within(stream->pool, half, mean) && are_within(stream->pool + half, half, 2.0f * mean * mean * frames);
+        return are_within(stream->pool, half, mean) &&
+               are_within(stream->pool + half, half, 2.0f * mean * mean * frames);
     default:
         return are_within(stream->pool, n, WDT_MAX_VALUE);
     }

@@ -1,8 +1,9 @@
 /* Many tracks through one model: the stages of stream.c over a group of tracks, stage by stage.
  *
  * A product takes all rows of the group at once, so that each weight is read, and converted, once for several of them.
- * Attention is a track's own; while one is computed, the next one's cache comes from memory. A track that is refused stays in
- * its group as a row of zeros that nobody reads, and what its caches have appended is taken back at the end. */
+ * Attention is a track's own; while one is computed, the next one's cache comes from memory. A track that is refused
+ * stays in its group as a row of zeros that nobody reads, and what its caches have appended is taken back at the
+ * end. */
 #include "wdt_streams.h"
 
 #include "checked.h"

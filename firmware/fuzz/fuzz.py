@@ -1,5 +1,4 @@
-"""Builds and runs the fuzz targets: hostile blobs, packets, feature input, CSI buffers, frames and
-snapshots of streams.
+"""Builds and runs the fuzz targets: hostile blobs, packets, feature input, CSI buffers, frames and snapshots.
 
     python firmware/fuzz/fuzz.py                        every target under libFuzzer, a million executions
     python firmware/fuzz/fuzz.py blob --seconds 60

@@ -1,9 +1,9 @@
-/* A stream's state from anyone (wdt_streams.h): refused, or frames go through the stream, which ends, answers with finite
- * numbers or refuses, and is saved and loaded again.
+/* A stream's state from anyone (wdt_streams.h): refused, or frames go through the stream, which ends, answers with
+ * finite numbers or refuses, and is saved and loaded again.
  *
  * An input is u8 policy (and from bit 2 on: float16 caches, pooling), u8 capacity, u8 window, u8 block_size, u8
- * landmark_blocks, u8 frames that are pushed before the state is saved, and changes of its bytes: u16 place, u8 how many,
- * and as many bytes. Without a change, the loaded stream goes on with the same bits. */
+ * landmark_blocks, u8 frames that are pushed before the state is saved, and changes of its bytes: u16 place, u8 how
+ * many, and as many bytes. Without a change, the loaded stream goes on with the same bits. */
 #include "fuzz.h"
 #include "wdt_streams.h"
 

@@ -69,8 +69,8 @@ Cache *copy(Cache &cache) {
     return new Cache(cache, cache.cache.capacity);
 }
 
-// What is held and nothing else: the memory of a copy that is just large enough. Of an evicting policy there is one size
-// only, and the position follows.
+// What is held and nothing else: the memory of a copy that is just large enough. Of an evicting policy there is one
+// size only, and the position follows.
 nb::bytes tobytes(Cache &cache) {
     Claim claim(cache.busy);
     const int64_t position = cache.cache.length;
