@@ -446,6 +446,7 @@ static int restore(wdt_cache *cache)
     for (int32_t row = 0; row < cache->rows; row++) {
         const int64_t position = a.position[row];
         if (position < 0 || position >= length) { /* nothing yet, or what has left or been taken back */
+            a.position[row] = NONE;
             state->spare = row;
             continue;
         }
