@@ -119,7 +119,8 @@ static void run(const wdt_model *model, const wdt_cache_config *config, int fram
     if (status == WDT_OK) {
         go_on(&one, &other, changed, scratch);
         wdt_stream_save(&other, config, state);
-        REQUIRE(wdt_stream_load(&other, config, state) == WDT_OK);
+        const wdt_status again = wdt_stream_load(&other, config, state);
+        REQUIRE(again == WDT_OK || (changed && again == WDT_E_CONFIG)); /* more frames by now than any stream has */
     }
     free(memory), free(another), free(scratch), free(state);
 }
