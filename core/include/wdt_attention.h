@@ -1,7 +1,8 @@
 /* Sparse and dense attention over one sequence: the pattern, the window pass, the key/value cache and its step.
  *
  * What this is: the whole arithmetic of the temporal head, in float32. The scalar kernels are the reference; those for
- * chips (core/src/portable.c, integer.c) and for vector units (core/src/vector) are held against them. Which of them runs: wdt_kernels.h.
+ * chips (core/src/portable.c, integer.c) and for vector units (core/src/vector) are held against them. Which of them
+ * runs: wdt_kernels.h.
  * What it is not: it owns no memory, starts no thread, and leaves the check for NaN (wdt_first_unusable) to callers.
  *
  * Axis letters, here as in Python and in docs/semantics.md:
@@ -28,7 +29,8 @@ extern "C" {
 #define WDT_MAX_EXTENT (1 << 30)   /* of window, block_size, head_dim, heads and global tokens */
 
 /* Inputs beyond this are refused as infinity is: by callers with wdt_first_unusable(), by a model of its activations.
- * No measurement comes near it, and within it no score, sum or mean of a window pass or a step overflows: finite in, finite out.
+ * No measurement comes near it, and within it no score, sum or mean of a window pass or a step overflows: finite in,
+ * finite out.
  * In a gradient, products of three inputs can. */
 #define WDT_MAX_VALUE 1e12f
 
@@ -123,12 +125,13 @@ enum {
     WDT_CACHE_SHARED = 2 /* a token's value is its key, and stands once; of a step's k and v, v is not read */
 };
 
-/* What a cache that holds `capacity` tokens does with the next one; docs/semantics.md defines each. A program links those
- * that it names, and wdt_refuse.
+/* What a cache that holds `capacity` tokens does with the next one; docs/semantics.md defines each. A program links
+ * those that it names, and wdt_refuse.
  *   wdt_refuse        WDT_E_FULL
  *   wdt_sliding       keeps the newest `capacity` tokens, and the global ones beside them
  *   wdt_heavy_hitter  lets go of the token that has received the least attention
- *   wdt_h2o_compact   lets go of the one with the least of the caller's scores, and renumbers: wdt_step_with_scores() */
+ *   wdt_h2o_compact   lets go of the one with the least of the caller's scores, and renumbers:
+ *                     wdt_step_with_scores() */
 typedef struct wdt_policy wdt_policy;
 extern const wdt_policy wdt_refuse, wdt_sliding, wdt_heavy_hitter, wdt_h2o_compact;
 
@@ -138,8 +141,8 @@ extern const wdt_policy wdt_refuse, wdt_sliding, wdt_heavy_hitter, wdt_h2o_compa
 typedef struct wdt_cache_config {
     ptrdiff_t capacity;        /* tokens, > 0 */
     const wdt_policy *policy;  /* NULL: wdt_refuse */
-    ptrdiff_t landmark_blocks; /* wdt_sliding and wdt_heavy_hitter keep the means of so many complete blocks, the newest;
-                                * 0: WDT_DEFAULT_LANDMARK_BLOCKS */
+    ptrdiff_t landmark_blocks; /* wdt_sliding and wdt_heavy_hitter keep the means of so many complete blocks, the
+                                * newest; 0: WDT_DEFAULT_LANDMARK_BLOCKS */
     unsigned form;             /* of WDT_CACHE_HALF and WDT_CACHE_SHARED */
 } wdt_cache_config;
 
@@ -150,7 +153,7 @@ typedef struct wdt_cache {
     uint8_t half;       /* WDT_CACHE_HALF */
     uint8_t planes;     /* rows of a token, and of a landmark: 2, a key and its value, or 1 with WDT_CACHE_SHARED */
     ptrdiff_t capacity; /* tokens */
-    ptrdiff_t length;   /* the next token's position: tokens appended, those that have left among them (wdt_cache_held) */
+    ptrdiff_t length;   /* the next token's position: of tokens appended, not of those held (wdt_cache_held) */
     ptrdiff_t rows;     /* of `tokens`: `capacity`, or with an evicting policy a few more */
     ptrdiff_t blocks;   /* rows of `landmarks`, a ring with an evicting policy; 0 without landmarks */
     void *state;      /* what an evicting policy remembers; no pointer is in it */
@@ -167,9 +170,9 @@ size_t wdt_cache_bytes(const wdt_head *head, const wdt_cache_config *config);
  * WDT_E_CONFIG: an invalid or non-causal head, or sizes that no cache has. */
 wdt_status wdt_cache_init(wdt_cache *cache, const wdt_head *head, const wdt_cache_config *config, void *memory);
 
-/* Makes `copy` a cache of `capacity` tokens that holds what `cache` holds: `capacity` is at least 1 and cache->length, and of
- * wdt_sliding and wdt_heavy_hitter it is cache->capacity. `memory` is of wdt_cache_copy_bytes() and need not be cleared;
- * what is written into it follows from what has been appended. Takes time in proportion to what is held. */
+/* Makes `copy` a cache of `capacity` tokens that holds what `cache` holds: `capacity` is at least 1 and cache->length,
+ * and of wdt_sliding and wdt_heavy_hitter it is cache->capacity. `memory` is of wdt_cache_copy_bytes() and need not be
+ * cleared; what is written into it follows from what has been appended. Takes time in proportion to what is held. */
 size_t wdt_cache_copy_bytes(const wdt_cache *cache, ptrdiff_t capacity);
 void wdt_cache_copy(wdt_cache *copy, const wdt_cache *cache, ptrdiff_t capacity, void *memory);
 
@@ -180,36 +183,37 @@ int wdt_cache_fits(const wdt_cache *cache, const wdt_head *head);
 /* Forgets every token. */
 void wdt_cache_clear(wdt_cache *cache);
 
-/* 1 if the next append will be refused with WDT_E_FULL. An evicting policy only has that where every token held is global. */
+/* 1 if the next append will be refused with WDT_E_FULL. An evicting policy only has that where every token held is
+ * global. */
 int wdt_cache_is_full(const wdt_cache *cache);
 
 /* Appends k, v [Hkv, D] as position `length`, then attends: out [Hq, D] for q [Hq, D]. Equals row `length` of
- * wdt_forward over the whole sequence (bit for bit with the scalar kernels, else within rounding), and once tokens have left,
- * that row with its candidates restricted to what is held.
+ * wdt_forward over the whole sequence (bit for bit with the scalar kernels, else within rounding), and once tokens have
+ * left, that row with its candidates restricted to what is held.
  * O(window + log T), dense O(T); wdt_heavy_hitter O(window + log T log capacity), dense O(capacity log capacity).
  * Nothing in it grows with capacity otherwise, or is cleared. out overlaps none of the others.
  * WDT_E_FULL, WDT_E_HALF_RANGE, WDT_E_CONFIG (head and cache do not fit): the cache is as it was, byte for byte. */
 wdt_status wdt_step(const wdt_head *head, wdt_cache *cache, const float *q, const float *k, const float *v,
                     float *out);
 
-/* The step of a wdt_h2o_compact cache: scores [length] say which token leaves if `capacity` are held, in O(capacity). The
- * refusals are a step's, and WDT_E_CONFIG for a cache of another policy. */
+/* The step of a wdt_h2o_compact cache: scores [length] say which token leaves if `capacity` are held, in O(capacity).
+ * The refusals are a step's, and WDT_E_CONFIG for a cache of another policy. */
 wdt_status wdt_step_with_scores(const wdt_head *head, wdt_cache *cache, const float *q, const float *k, const float *v,
                                 const float *scores, float *out);
 
-/* The first half of a step: appends, and attends to nothing, so that no weight is received. WDT_E_FULL, WDT_E_HALF_RANGE
- * as a step. */
+/* The first half of a step: appends, and attends to nothing, so that no weight is received. WDT_E_FULL,
+ * WDT_E_HALF_RANGE as a step. */
 wdt_status wdt_cache_append(wdt_cache *cache, const float *k, const float *v);
 
 /* Asks the processor for the memory that the next step on this cache will read: worth its while when the caches of many
  * tracks are stepped in turn, and one is asked for while the one before it is stepped. Changes nothing. */
 void wdt_cache_prefetch(const wdt_cache *cache, const wdt_head *head);
 
-/* Takes the newest append back, and what has left for it. Once after each append; a second call in a row is the caller's
- * error, as is one after a wdt_step_with_scores() that has let go of a token. */
+/* Takes the newest append back, and what has left for it. Once after each append; a second call in a row is the
+ * caller's error, as is one after a wdt_step_with_scores() that has let go of a token. */
 void wdt_cache_undo(wdt_cache *cache);
 
-/* Tokens held, and their positions, ascending. */
+/* Tokens held, and their positions: ascending, but for wdt_heavy_hitter, which has them in no order. */
 ptrdiff_t wdt_cache_held(const wdt_cache *cache);
 void wdt_cache_positions(const wdt_cache *cache, int64_t *positions);
 

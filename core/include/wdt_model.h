@@ -29,8 +29,8 @@ extern "C" {
 
 typedef struct wdt_model {
     wdt_head head;
-    wdt_head cached;       /* what the streams' caches and steps see of it: `head`, or with `absorbed` one of the inputs */
-    uint8_t absorbed;      /* 1: a stream keeps norm(h) [d] of a frame and not its key and value [D] each; see stream.c */
+    wdt_head cached;       /* what streams' caches and steps see of it: `head`, or with `absorbed` one of the inputs */
+    uint8_t absorbed;      /* 1: a stream keeps norm(h) [d] of a frame, not its key and value [D] each; see stream.c */
     int32_t features;      /* F: length of a frame */
     int32_t width;         /* d */
     int32_t layers;        /* L */
@@ -70,8 +70,8 @@ typedef struct wdt_stream {
 } wdt_stream;
 
 /* Bytes of memory for a stream with a cache of this configuration for each layer; SIZE_MAX if not addressable. Of
- * config->form WDT_CACHE_HALF counts: float16 caches, of keys and values or, with `absorbed`, of the layers' inputs: these
- * are about 1 behind a norm, and have to be made so without. */
+ * config->form WDT_CACHE_HALF counts: float16 caches, of keys and values or, with `absorbed`, of the layers' inputs:
+ * these are about 1 behind a norm, and have to be made so without. */
 size_t wdt_stream_bytes(const wdt_model *model, const wdt_cache_config *config);
 
 /* Lays an empty stream out in `memory` (wdt_stream_bytes() of them, aligned for any type). WDT_E_CONFIG, also for
@@ -81,7 +81,8 @@ wdt_status wdt_stream_init(wdt_stream *stream, const wdt_model *model, const wdt
 /* The same without what only a push needs: what a stream keeps from one frame to the next. Such a stream is for
  * wdt_streams_push() (wdt_streams.h), which brings the rest, and for drop and reset. */
 size_t wdt_stream_state_bytes(const wdt_model *model, const wdt_cache_config *config);
-wdt_status wdt_stream_init_state(wdt_stream *stream, const wdt_model *model, const wdt_cache_config *config, void *memory);
+wdt_status wdt_stream_init_state(wdt_stream *stream, const wdt_model *model, const wdt_cache_config *config,
+                                 void *memory);
 
 /* Runs frame [F], finite, and writes logits [C] and embedding [E] as of this frame. WDT_E_FULL, WDT_E_HALF_RANGE,
  * WDT_E_NON_FINITE (an activation beyond WDT_MAX_VALUE): the stream behaves as if the call had not been made. */
@@ -95,8 +96,8 @@ void wdt_stream_drop(wdt_stream *stream);
 
 /* Takes a frame whose pooled vector nobody will ask for: as a push without answers, but of the last layer it computes
  * only what later frames attend to. The refusals are a push's, less those of what is not computed. The next push has to
- * be at least wdt_model_pooled_frames() frames later than the last one that was taken so. With wdt_heavy_hitter the whole
- * layer is computed, because what the frame attends to decides what leaves. */
+ * be at least wdt_model_pooled_frames() frames later than the last one that was taken so. With wdt_heavy_hitter the
+ * whole layer is computed, because what the frame attends to decides what leaves. */
 wdt_status wdt_stream_remember(wdt_stream *stream, const float *frame);
 
 /* Newest frames that a pooled vector is made of; 0: all, and then no frame can be remembered only. */

@@ -1,5 +1,6 @@
-/* Many tracks of one model, a frame of each in one call: a group of tracks goes through each stage of the model together,
- * so that weights are read once for all of them. Every track's answers are those of wdt_stream_push(), bit for bit. */
+/* Many tracks of one model, a frame of each in one call: a group of tracks goes through each stage of the model
+ * together, so that weights are read once for all of them. Every track's answers are those of wdt_stream_push(), bit
+ * for bit. */
 #ifndef WDT_STREAMS_H
 #define WDT_STREAMS_H
 
@@ -24,13 +25,15 @@ size_t wdt_streams_scratch_bytes(const wdt_model *model);
 /* Pushes n frames, each of another stream of this model. scratch: aligned for float. */
 void wdt_streams_push(const wdt_model *model, wdt_push *pushes, ptrdiff_t n, void *scratch);
 
-/* What a stream of this configuration keeps, as bytes that are good wherever it lies: loaded into a stream of the same model
- * and configuration, it goes on with the same bits. Of an addressable configuration. */
+/* What a stream of this configuration keeps, as bytes that are good wherever it lies: loaded into a stream of the same
+ * model and configuration, it goes on with the same bits. Of what its memory held before, nothing is in them. Of an
+ * addressable configuration; `bytes` to save into are aligned as the stream's memory is. */
 size_t wdt_stream_saved_bytes(const wdt_model *model, const wdt_cache_config *config);
 void wdt_stream_save(const wdt_stream *stream, const wdt_cache_config *config, void *bytes);
 
-/* wdt_stream_saved_bytes() bytes, which may be anyone's: whatever they are, no later call reads outside of the stream, or
- * computes with NaN. WDT_E_CONFIG, WDT_E_NON_FINITE: they are no such state, and the stream has to be laid out again. */
+/* wdt_stream_saved_bytes() bytes, which may be anyone's: whatever they are, later calls end, read nothing outside of
+ * the stream, and answer with finite numbers or refuse. WDT_E_CONFIG, WDT_E_NON_FINITE: they are no such state, and the
+ * stream has to be laid out again. */
 wdt_status wdt_stream_load(wdt_stream *stream, const wdt_cache_config *config, const void *bytes);
 
 #ifdef __cplusplus

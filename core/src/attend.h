@@ -4,8 +4,8 @@
 
 #include "wdt_attention.h"
 
-/* Rows of one key/value head: row j of either starts `j * stride` elements after its pointer. An interval of candidates that
- * reaches beyond the first `ring` rows goes on at row 0. */
+/* Rows of one key/value head: row j of either starts `j * stride` elements after its pointer. An interval of candidates
+ * that reaches beyond the first `ring` rows goes on at row 0. */
 typedef struct wdt_rows {
     const void *keys, *values; /* float32, or float16 with `half` */
     ptrdiff_t stride;          /* elements */

@@ -1,5 +1,5 @@
-/* The key/value cache of one sequence, and the step that appends to it and attends. What a full cache does is a policy's:
- * that of wdt_refuse is here, the others' are in evict_*.c.
+/* The key/value cache of one sequence, and the step that appends to it and attends. What a full cache does is a
+ * policy's: that of wdt_refuse is here, the others' are in evict_*.c.
  *
  * Memory, in this order, each part contiguous per key/value head:
  *   state       of an evicting policy
@@ -31,14 +31,19 @@ static ptrdiff_t blocks_of(const wdt_cache *cache, ptrdiff_t n)
     return cache->blocks == 0 || n == 0 ? 0 : (n - 1) / cache->block_size + 1;
 }
 
+static size_t state_bytes(const wdt_cache *cache)
+{
+    return is_plain(cache) ? 0 : cache->policy->state_bytes(cache->capacity);
+}
+
 static size_t bytes_of(const wdt_cache *cache)
 {
     const size_t row = wdt_product((size_t)cache->kv_heads, (size_t)cache->head_dim), planes = cache->planes;
     const size_t token = wdt_product(row, planes * wdt_number_bytes(cache->half));
     const size_t landmark = wdt_product(row, planes * sizeof(float));
     const size_t landmark_rows = cache->blocks ? (size_t)cache->blocks + 1 : 0; /* one more for undo */
-    const size_t state = is_plain(cache) ? 0 : cache->policy->state_bytes(cache->capacity);
-    return wdt_sum(state, wdt_sum(wdt_product(token, (size_t)cache->rows), wdt_product(landmark, landmark_rows)));
+    const size_t rows = wdt_sum(wdt_product(token, (size_t)cache->rows), wdt_product(landmark, landmark_rows));
+    return wdt_sum(state_bytes(cache), rows);
 }
 
 /* Sets the rows of tokens and landmarks of an evicting cache. 0 if there are too many. */
@@ -57,6 +62,9 @@ static int shape_ring(wdt_cache *cache, const wdt_head *head, ptrdiff_t landmark
 static int shape(wdt_cache *cache, const wdt_head *head, const wdt_cache_config *config)
 {
     const ptrdiff_t capacity = config->capacity;
+    if (capacity < 1) {
+        return 0;
+    }
     *cache = (wdt_cache){
         .policy = config->policy ? config->policy : &wdt_refuse,
         .kv_heads = head->kv_heads,
@@ -68,7 +76,7 @@ static int shape(wdt_cache *cache, const wdt_head *head, const wdt_cache_config 
         .rows = capacity,
         .blocks = wdt_block_count(head, capacity),
     };
-    return capacity > 0 && (is_plain(cache) || shape_ring(cache, head, config->landmark_blocks));
+    return is_plain(cache) || shape_ring(cache, head, config->landmark_blocks);
 }
 
 size_t wdt_cache_bytes(const wdt_head *head, const wdt_cache_config *config)
@@ -81,9 +89,8 @@ size_t wdt_cache_bytes(const wdt_head *head, const wdt_cache_config *config)
 static void lay_out(wdt_cache *cache, void *memory)
 {
     const size_t row = (size_t)wdt_cache_stride(cache) * (size_t)cache->kv_heads;
-    const size_t state = is_plain(cache) ? 0 : cache->policy->state_bytes(cache->capacity);
     cache->state = memory;
-    cache->landmarks = (float *)(void *)((char *)memory + state);
+    cache->landmarks = (float *)(void *)((char *)memory + state_bytes(cache));
     cache->undo = cache->landmarks + row * (size_t)cache->blocks;
     cache->tokens = cache->undo + (cache->blocks ? row : 0);
 }
@@ -138,9 +145,7 @@ void wdt_cache_copy(wdt_cache *copy, const wdt_cache *cache, ptrdiff_t capacity,
     const ptrdiff_t begun = blocks_of(cache, cache->length), blocks = begun < cache->blocks ? begun : cache->blocks;
     *copy = reshaped(cache, capacity);
     lay_out(copy, memory);
-    if (!is_plain(cache)) {
-        memcpy(copy->state, cache->state, cache->policy->state_bytes(capacity));
-    }
+    memcpy(copy->state, cache->state, state_bytes(cache));
     copy_rows(copy->tokens, copy->rows, cache->tokens, cache->rows, used, token, heads);
     copy_rows(copy->landmarks, copy->blocks, cache->landmarks, cache->blocks, blocks, row, heads);
     copy_rows(copy->undo, 1, cache->undo, 1, blocks > 0, row, heads);

@@ -7,16 +7,16 @@
 #include "attend.h"
 #include "half.h"
 
-/* What a policy does otherwise than the plain layout, where position p is row p and a full cache refuses. `place` is NULL
- * where nothing is: of wdt_refuse, and of wdt_h2o_compact, which leaves a plain cache behind. */
+/* What a policy does otherwise than the plain layout, where position p is row p and a full cache refuses. `place` is
+ * NULL where nothing is: of wdt_refuse, and of wdt_h2o_compact, which leaves a plain cache behind. */
 struct wdt_policy {
     uint8_t by_scores; /* what leaves is chosen by the caller's scores: wdt_step_with_scores() */
 
-    size_t (*state_bytes)(ptrdiff_t capacity);                      /* a multiple of 8; SIZE_MAX if not addressable */
-    ptrdiff_t (*rows)(const wdt_head *head, ptrdiff_t capacity);    /* of tokens */
-    void (*start)(wdt_cache *cache, const wdt_head *head);          /* writes the state of an empty cache */
-    void (*clear)(wdt_cache *cache);                                /* the same again, of the same head */
-    int (*fits)(const wdt_cache *cache, const wdt_head *head);      /* beyond what all caches have in common */
+    size_t (*state_bytes)(ptrdiff_t capacity);                   /* a multiple of 8; SIZE_MAX if not addressable */
+    ptrdiff_t (*rows)(const wdt_head *head, ptrdiff_t capacity); /* of tokens */
+    void (*start)(wdt_cache *cache, const wdt_head *head);       /* writes the state of an empty cache */
+    void (*clear)(wdt_cache *cache);                             /* the same again, of the same head */
+    int (*fits)(const wdt_cache *cache, const wdt_head *head);   /* beyond what all caches have in common */
     int (*is_full)(const wdt_cache *cache);
 
     /* The row of position `length`, which is appended now; lets go of what has to leave. */
@@ -33,13 +33,16 @@ struct wdt_policy {
                        wdt_candidates *landmarks);
     void (*attend)(const wdt_head *head, wdt_cache *cache, const float *q, float *out);
 
-    /* 1 if appends can go on from a state that came from elsewhere (saved.c); NULL: it follows from the head. */
-    int (*is_sound)(const wdt_cache *cache);
+    /* For states as bytes (saved.c), NULL where the state follows from the head. settle() does what waits for the next
+     * append, after which no undo is possible. restore() makes a settled state from what cannot be worked out of bytes
+     * that may be anyone's; 0 if no run has left them. */
+    void (*settle)(wdt_cache *cache);
+    int (*restore)(wdt_cache *cache);
 };
 
-/* Blocks whose means an evicting cache holds, the newest complete ones, are one fewer than it has rows for: the last is for
- * the block that is being filled. Its first token overwrites the row of a block that is no longer held even if that token is
- * taken back. */
+/* Blocks whose means an evicting cache holds, the newest complete ones, are one fewer than it has rows for: the last is
+ * for the block that is being filled. Its first token overwrites the row of a block that is no longer held even if that
+ * token is taken back. */
 static inline ptrdiff_t wdt_landmark_row(const wdt_cache *cache, ptrdiff_t block)
 {
     return block % cache->blocks;

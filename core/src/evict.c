@@ -1,4 +1,4 @@
-/* What wdt_sliding and wdt_heavy_hitter have in common. */
+/* What evicting policies have in common. */
 #include "evict.h"
 
 void wdt_keeping_start(wdt_keeping *keeping, const wdt_head *head)
@@ -42,7 +42,8 @@ void wdt_held_landmarks(const wdt_cache *cache, const wdt_head *head, ptrdiff_t 
     if (landmarks->end == 0) {
         return;
     }
-    const ptrdiff_t oldest = landmarks->end - (cache->blocks - 1); /* the interval ends with the newest complete block */
+    /* the interval ends with the newest complete block */
+    const ptrdiff_t oldest = landmarks->end - (cache->blocks - 1);
     const ptrdiff_t begin = landmarks->begin > oldest ? landmarks->begin : oldest, length = landmarks->end - begin;
     int kept = 0;
     for (int s = 0; s < landmarks->n_singles; s++) {

@@ -1,4 +1,4 @@
-/* What wdt_sliding and wdt_heavy_hitter have in common: the head that a cache was made for, and landmarks in a ring. */
+/* What evicting policies have in common: the head that a cache was made for, and landmarks in a ring. */
 #ifndef WDT_EVICT_H
 #define WDT_EVICT_H
 

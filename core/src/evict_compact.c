@@ -1,32 +1,25 @@
 /* wdt_h2o_compact: what leaves is chosen by the caller's scores, and what stays is moved together and renumbered, as
  * evict_and_append() of the Rust crate ruvllm_sparse_attention has it. A plain cache otherwise. */
-#include "cache.h"
+#include "evict.h"
 
 const wdt_policy wdt_h2o_compact = {.by_scores = 1};
-
-static int is_global(const wdt_head *head, ptrdiff_t index)
-{
-    for (int32_t g = 0; g < head->n_global_tokens; g++) {
-        if (head->global_tokens[g] == index) {
-            return 1;
-        }
-    }
-    return 0;
-}
 
 /* The lowest score, the first on a tie, of the tokens before the newest `window` that are not global; 0 without any. */
 static ptrdiff_t victim_of(const wdt_head *head, ptrdiff_t length, const float *scores)
 {
+    wdt_keeping keeping;
     ptrdiff_t victim = -1;
+    wdt_keeping_start(&keeping, head);
     for (ptrdiff_t j = 0; j < length - head->window; j++) {
-        if ((victim < 0 || scores[j] < scores[victim]) && !is_global(head, j)) {
+        if ((victim < 0 || scores[j] < scores[victim]) && wdt_global_at(&keeping, j) < 0) {
             victim = j;
         }
     }
     return victim < 0 ? 0 : victim;
 }
 
-/* The sums and means of a head's blocks from `first` on, of the tokens that are held: the operations of as many appends. */
+/* The sums and means of a head's blocks from `first` on, of the tokens that are held: the operations of as many
+ * appends. */
 static void make_blocks(const wdt_cache *cache, ptrdiff_t h, ptrdiff_t first)
 {
     const ptrdiff_t B = cache->block_size, numbers = wdt_cache_stride(cache);

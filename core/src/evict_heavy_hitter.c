@@ -1,16 +1,17 @@
-/* wdt_heavy_hitter: a full cache lets go of the token that has received the least attention ("H2O", Zhang et al. 2023).
+/* wdt_heavy_hitter: a full cache lets go of the token that has received the least attention ("H2O", Zhang et al.
+ * 2023).
  *
- * Rows of tokens: capacity + 1, taken one after the other, and then always the one whose token has left. A hash table finds a
- * position's row (open addressing, linear probing; Knuth, The Art of Computer Programming 6.4, algorithms L and R). The
- * tokens that may leave are in a binary heap, the one that received least on top.
+ * Rows of tokens: capacity + 1, taken one after the other, and then always the one whose token has left. A hash table
+ * finds a position's row (open addressing, linear probing; Knuth, The Art of Computer Programming 6.4, algorithms L and
+ * R). The tokens that may leave are in a binary heap, the one that received least on top.
  *
- * What an append changes beyond the new row is settled at the start of the next one, so that an undo has nothing to bring
- * back: until then the newest token is in no table, the one that leaves is still in all of them, and the weights of the
- * newest step are in a list of their own. */
+ * What an append changes beyond the new row is settled at the start of the next one, so that an undo has nothing to
+ * bring back: until then the newest token is in no table, the one that leaves is still in all of them, and the weights
+ * of the newest step are in a list of their own. Once settled, all follows from the positions of the rows and what they
+ * have received, so that of a state from elsewhere nothing else is taken. */
 #include "evict.h"
 
 #include <math.h>
-#include <stdlib.h>
 
 #include "checked.h"
 #include "exponential.h"
@@ -30,14 +31,14 @@ typedef struct hitters {
 
 /* The arrays behind it, by row but for the heap and the table. */
 typedef struct arrays {
-    double *received;   /* [rows] sums of weights; in float32, those of days would stop growing */
-    double *weight;     /* [rows] of the newest step, in the order of weight_row */
-    int64_t *position;  /* [rows] */
+    double *received;    /* [rows] sums of weights; in float32, those of days would stop growing */
+    double *weight;      /* [rows] of the newest step, in the order of weight_row */
+    int64_t *position;   /* [rows] or NONE */
     int32_t *weight_row; /* [rows] */
-    int32_t *heap;      /* [rows] */
+    int32_t *heap;       /* [rows] */
     int32_t *heap_place; /* [rows] where the row is in the heap, or NONE */
-    int32_t *table;     /* [slots] row + 1, or 0 */
-    float *scores;      /* [rows + landmarks of a query] */
+    int32_t *table;      /* [slots] row + 1, or 0 */
+    float *scores;       /* [rows + landmarks of a query] */
     uint32_t slots;
 } arrays;
 
@@ -52,11 +53,14 @@ static size_t slots_of(size_t rows)
 
 static size_t state_bytes(ptrdiff_t capacity)
 {
+    if (capacity > WDT_MAX_EXTENT / 2) { /* rows and slots have 32 bits */
+        return SIZE_MAX;
+    }
     const size_t rows = (size_t)capacity + 1;
     const size_t each = 2 * sizeof(double) + sizeof(int64_t) + 3 * sizeof(int32_t) + sizeof(float);
     const size_t others = wdt_sum(wdt_product(slots_of(rows), sizeof(int32_t)), WDT_MAX_SINGLES * sizeof(float));
     const size_t bytes = wdt_sum(sizeof(hitters) + 7, wdt_sum(wdt_product(rows, each), others));
-    return bytes == SIZE_MAX || capacity > WDT_MAX_EXTENT / 2 ? SIZE_MAX : bytes / 8 * 8;
+    return bytes == SIZE_MAX ? SIZE_MAX : bytes / 8 * 8;
 }
 
 static arrays arrays_of(const wdt_cache *cache)
@@ -81,16 +85,28 @@ static ptrdiff_t rows(const wdt_head *head, ptrdiff_t capacity)
     return capacity + 1;
 }
 
+/* Empty table, heap and list of weights. */
+static void clear_tables(wdt_cache *cache)
+{
+    hitters *const state = cache->state;
+    state->newest = state->victim = NONE;
+    state->spare = (int32_t)cache->capacity;
+    state->n_weights = state->in_heap = 0;
+    state->oldest = 0;
+    state->slots = (uint32_t)slots_of((size_t)cache->rows);
+    const arrays a = arrays_of(cache);
+    memset(a.table, 0, a.slots * sizeof *a.table);
+    memset(a.heap_place, 0xFF, (size_t)cache->rows * sizeof *a.heap_place); /* NONE */
+}
+
 static void clear(wdt_cache *cache)
 {
     hitters *const state = cache->state;
     const wdt_keeping keeping = state->keeping;
     memset(state, 0, state_bytes(cache->capacity));
     state->keeping = keeping;
-    state->newest = state->victim = NONE;
-    state->spare = (int32_t)cache->capacity;
-    state->slots = (uint32_t)slots_of((size_t)cache->rows);
-    memset(arrays_of(cache).heap_place, 0xFF, (size_t)cache->rows * sizeof(int32_t)); /* NONE */
+    clear_tables(cache);
+    memset(arrays_of(cache).position, 0xFF, (size_t)cache->rows * sizeof(int64_t)); /* NONE */
 }
 
 static void start(wdt_cache *cache, const wdt_head *head)
@@ -203,9 +219,11 @@ static void remove_from_heap(hitters *state, const arrays *a, int32_t row)
 
 /* ------------------------------------------------------------------------------------------------------ an append */
 
-/* What the last append has left to do. */
-static void settle(hitters *state, const arrays *a)
+/* Does what the last append has left to do. */
+static void settle(wdt_cache *cache)
 {
+    hitters *const state = cache->state;
+    const arrays rows = arrays_of(cache), *const a = &rows;
     for (int32_t w = 0; w < state->n_weights; w++) {
         const int32_t row = a->weight_row[w];
         a->received[row] += a->weight[w];
@@ -221,6 +239,7 @@ static void settle(hitters *state, const arrays *a)
         } else {
             state->oldest = position + 1;
         }
+        a->position[state->victim] = NONE;
         state->spare = state->victim;
     }
     if (state->newest != NONE) {
@@ -230,8 +249,8 @@ static void settle(hitters *state, const arrays *a)
     state->newest = state->victim = NONE;
 }
 
-/* The row of the token that leaves for position t: the one on top of the heap, or where all are protected the oldest that is
- * not global. There is one: the cache is not full. */
+/* The row of the token that leaves for position t: the one on top of the heap, or where all are protected the oldest
+ * that is not global. There is one: the cache is not full. */
 static int32_t victim_for(const hitters *state, const arrays *a, int64_t t)
 {
     if (state->in_heap) {
@@ -250,7 +269,7 @@ static ptrdiff_t place(wdt_cache *cache)
     hitters *const state = cache->state;
     const arrays a = arrays_of(cache);
     const int64_t t = cache->length, leaves_window = t - 1 - state->keeping.window;
-    settle(state, &a);
+    settle(cache);
     if (leaves_window >= 0 && wdt_global_at(&state->keeping, (ptrdiff_t)leaves_window) < 0) {
         const int32_t row = a.table[slot_of(&a, leaves_window)] - 1;
         if (row != NONE && a.heap_place[row] == NONE) { /* it is in already where an append was taken back */
@@ -289,22 +308,14 @@ static int is_full(const wdt_cache *cache)
     return cache->length >= cache->capacity && wdt_globals_below(&state->keeping, cache->length) >= cache->capacity;
 }
 
-static int is_later(const void *a, const void *b)
-{
-    const int64_t first = *(const int64_t *)a, second = *(const int64_t *)b;
-    return (first > second) - (first < second);
-}
-
 static void positions(const wdt_cache *cache, int64_t *positions)
 {
     const arrays a = arrays_of(cache);
-    size_t n = 0;
     for (ptrdiff_t row = 0; row < used_rows(cache); row++) {
         if (row_of(cache, (ptrdiff_t)a.position[row]) == row) {
-            positions[n++] = a.position[row];
+            *positions++ = a.position[row];
         }
     }
-    qsort(positions, n, sizeof *positions, is_later);
 }
 
 /* ------------------------------------------------------------------------------------------------------- attention */
@@ -357,9 +368,9 @@ static void add_value(float weight, const void *value, int half, ptrdiff_t D, fl
     }
 }
 
-/* One query of key/value head h over the listed tokens and these rows of landmarks, whose weights the tokens are given. */
-static void attend_query(const wdt_cache *cache, ptrdiff_t h, const float *q, const ptrdiff_t *landmarks, int n_landmarks,
-                         float *out)
+/* One query of key/value head h over the listed tokens, which are given their weights, and these rows of landmarks. */
+static void attend_query(const wdt_cache *cache, ptrdiff_t h, const float *q, const ptrdiff_t *landmarks,
+                         int n_landmarks, float *out)
 {
     const hitters *const state = cache->state;
     const arrays a = arrays_of(cache);
@@ -406,112 +417,56 @@ static void attend(const wdt_head *head, wdt_cache *cache, const float *q, float
 
 /* ------------------------------------------------------------------------------------------- a state from elsewhere */
 
-static int is_row(const wdt_cache *cache, int32_t row)
+/* Puts the row into the table; 0 if there is a row of its position already, or if it has no place near its home. Rows
+ * are found one by one, and of positions that were picked to have one home, each would be a search through all others:
+ * *steps are those that are left for all rows together. Positions that a run keeps need one for two rows. */
+static int add_to_table(const arrays *a, int32_t row, ptrdiff_t *steps)
 {
-    return row >= 0 && row < cache->rows;
-}
-
-/* Each place of the heap has a row that knows its place, and no other row has one. */
-static int is_heap_sound(const wdt_cache *cache, const hitters *state, const arrays *a)
-{
-    int32_t n = 0;
-    for (int32_t row = 0; row < cache->rows; row++) {
-        const int32_t place = a->heap_place[row];
-        n += place != NONE;
-        if (place != NONE && (place < 0 || place >= state->in_heap || a->heap[place] != row)) {
+    uint32_t slot = home_of(a, a->position[row]);
+    for (; a->table[slot]; slot = (slot + 1) & (a->slots - 1)) {
+        if (a->position[a->table[slot] - 1] == a->position[row] || --*steps < 0) {
             return 0;
         }
     }
-    return n == state->in_heap;
-}
-
-/* The table finds `n` rows by their positions, which are below the length; while nothing has left, the first n. */
-static int is_table_sound(const wdt_cache *cache, const hitters *state, const arrays *a, ptrdiff_t n)
-{
-    ptrdiff_t found = 0;
-    for (uint32_t slot = 0; slot < a->slots; slot++) {
-        if (a->table[slot] < 0 || a->table[slot] > cache->rows) {
-            return 0;
-        }
-        found += a->table[slot] != 0;
-    }
-    if (found != n) { /* fewer than slots: a search ends */
-        return 0;
-    }
-    for (uint32_t slot = 0; slot < a->slots; slot++) {
-        const int32_t row = a->table[slot] - 1;
-        if (row != NONE && (slot_of(a, a->position[row]) != slot || a->position[row] < 0 || row == state->newest ||
-                            a->position[row] >= cache->length || (n < cache->capacity && row >= n))) {
-            return 0;
-        }
-    }
+    a->table[slot] = row + 1;
     return 1;
 }
 
-/* Who is in no heap is global or, from `least` on, in the window; and of those positions, all are held. */
-static int is_window_sound(const wdt_cache *cache, const hitters *state, const arrays *a)
+/* A settled state from the positions of the rows and what they have received. 0 if no run has these: of the `length`
+ * positions so far as many are held as there is room for, all global ones among them, and of the others in the window
+ * those from the oldest on. */
+static int restore(wdt_cache *cache)
 {
-    const int64_t inside = cache->length - 1 - state->keeping.window, end = cache->length - (state->newest != NONE);
-    const int64_t least = inside > state->oldest ? inside : state->oldest;
-    for (uint32_t slot = 0; slot < a->slots; slot++) {
-        const int32_t row = a->table[slot] - 1;
-        if (row != NONE && a->heap_place[row] == NONE && a->position[row] < least &&
-            wdt_global_at(&state->keeping, (ptrdiff_t)a->position[row]) < 0) {
-            return 0;
-        }
-    }
-    for (int64_t p = least; p < end; p++) {
-        if (wdt_global_at(&state->keeping, (ptrdiff_t)p) < 0 && a->table[slot_of(a, p)] == 0) {
-            return 0;
-        }
-    }
-    return 1;
-}
-
-static int are_weights_sound(const wdt_cache *cache, const hitters *state, const arrays *a)
-{
-    for (int32_t w = 0; w < state->n_weights; w++) {
-        if (!is_row(cache, a->weight_row[w]) || !isfinite(a->weight[w])) {
-            return 0;
-        }
-    }
-    for (ptrdiff_t row = 0; row < cache->rows; row++) {
-        if (!isfinite(a->received[row])) {
-            return 0;
-        }
-    }
-    return 1;
-}
-
-/* Everything that the functions above rely on. */
-static int is_sound(const wdt_cache *cache)
-{
-    const hitters *const state = cache->state;
-    if (state->slots != slots_of((size_t)cache->rows) || state->n_weights < 0 || state->n_weights > cache->rows ||
-        state->in_heap < 0 || state->in_heap > cache->rows || state->oldest < 0 || state->oldest > cache->length ||
-        !is_row(cache, state->spare)) {
-        return 0;
-    }
+    hitters *const state = cache->state;
+    clear_tables(cache);
     const arrays a = arrays_of(cache);
-    const ptrdiff_t before = cache->length - (state->newest != NONE), capacity = cache->capacity; /* the newest one */
-    const int has_newest = state->newest != NONE, has_left = has_newest && before >= capacity;
-    if ((has_newest && (!is_row(cache, state->newest) || before < 0 || a.position[state->newest] != before)) ||
-        has_left != (state->victim != NONE) || (has_newest && before < capacity && state->newest != before) ||
-        !is_heap_sound(cache, state, &a) || !is_table_sound(cache, state, &a, before < capacity ? before : capacity)) {
-        return 0;
-    }
-    for (int32_t place = 0; place < state->in_heap; place++) { /* who may leave is held */
-        if (a.table[slot_of(&a, a.position[a.heap[place]])] - 1 != a.heap[place]) {
+    const ptrdiff_t length = cache->length;
+    ptrdiff_t n = 0, in_window = 0, globals = 0, steps = 8 * cache->rows + 1024;
+    state->oldest = length;
+    for (int32_t row = 0; row < cache->rows; row++) {
+        const int64_t position = a.position[row];
+        if (position < 0 || position >= length) { /* nothing yet, or what has left or been taken back */
+            a.position[row] = NONE;
+            state->spare = row;
+            continue;
+        }
+        if ((length < cache->capacity && position != row) ||
+            !(a.received[row] >= 0.0 && isfinite(a.received[row])) || !add_to_table(&a, row, &steps)) {
             return 0;
         }
+        n++;
+        if (wdt_global_at(&state->keeping, (ptrdiff_t)position) >= 0) {
+            globals++;
+        } else if (position < length - state->keeping.window) {
+            add_to_heap(state, &a, row);
+        } else {
+            in_window++;
+            state->oldest = position < state->oldest ? position : state->oldest;
+        }
     }
-    if (has_left && (!is_row(cache, state->victim) || a.table[slot_of(&a, a.position[state->victim])] - 1 != state->victim)) {
-        return 0;
-    }
-    if (!has_newest && before >= capacity && a.table[slot_of(&a, a.position[state->spare])] - 1 == state->spare) {
-        return 0;
-    }
-    return are_weights_sound(cache, state, &a) && is_window_sound(cache, state, &a);
+    const ptrdiff_t oldest = (ptrdiff_t)state->oldest, all_globals = wdt_globals_below(&state->keeping, length);
+    return n == held(cache) && globals == all_globals &&
+           in_window == length - oldest - (all_globals - wdt_globals_below(&state->keeping, oldest));
 }
 
 const wdt_policy wdt_heavy_hitter = {
@@ -528,5 +483,6 @@ const wdt_policy wdt_heavy_hitter = {
     .row_of = row_of,
     .used_rows = used_rows,
     .attend = attend,
-    .is_sound = is_sound,
+    .settle = settle,
+    .restore = restore,
 };

@@ -1,8 +1,9 @@
 /* wdt_sliding: the newest `capacity` tokens, and the global tokens beside them.
  *
- * Rows of tokens: a ring of capacity + 1, where position p is row p % (capacity + 1), and then one for each global token in
- * their order. A global token is copied to its own row when it leaves the newest `capacity`. With the one row more than
- * capacity, an append never overwrites what an undo of it brings back, so that nothing but the length has to be undone. */
+ * Rows of tokens: a ring of capacity + 1, where position p is row p % (capacity + 1), and then one for each global
+ * token in their order. A global token is copied to its own row when it leaves the newest `capacity`. With the one row
+ * more than capacity, an append never overwrites what an undo of it brings back, so that nothing but the length has to
+ * be undone. */
 #include "evict.h"
 
 static ptrdiff_t ring_of(const wdt_cache *cache)
@@ -98,8 +99,8 @@ static ptrdiff_t used_rows(const wdt_cache *cache)
     return cache->length < ring ? cache->length : ring + wdt_globals_below(cache->state, oldest);
 }
 
-/* The pattern's candidates as far as they are held, in the pattern's order: before anything has left, a step's bits are those
- * of a cache that refuses. A global token that is older than what is left of the window is single now. */
+/* The pattern's candidates as far as they are held, in the pattern's order: before anything has left, a step's bits are
+ * those of a cache that refuses. A global token that is older than what is left of the window is single now. */
 static void candidates(const wdt_cache *cache, const wdt_head *head, ptrdiff_t i, wdt_candidates *tokens,
                        wdt_candidates *landmarks)
 {

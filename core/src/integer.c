@@ -6,16 +6,17 @@
  *
  *   score    mantissas of queries, with log2(e) / sqrt(D) in them, times those of keys
  *   weigh    2^(score - largest); a weight is a mantissa and an exponent of its own
- *   add      weights, with the exponents of values folded in, times mantissas of values; the chunk's sum becomes a float
+ *   add      weights, with the exponents of values folded in, times mantissas of values; the chunk's sum becomes a
+ *            float
  *
  * Errors, beside the rounding of results to float:
- *   score    2^-24 absolute, or 2^-30 of the largest that a score of this query and key could be; and for each dimension
- *            2^-24 of the query's largest number times the key's
+ *   score    2^-24 absolute, or 2^-30 of the largest that a score of this query and key could be; and for each
+ *            dimension 2^-24 of the query's largest number times the key's
  *   weight   2^-28 relative, by the power of two; 0 below 2^-64 of the largest
  *   out      2^-26 of the sum of weights times each row's largest number, for each row; float rounding where there is
  *            more than one chunk
- * All are of a row's largest number: of numbers in one row that differ by more than 2^30, the small ones are lost. Rows do
- * not disturb each other, neither keys nor values. A score has no limit: its scale follows the exponents. */
+ * All are of a row's largest number: of numbers in one row that differ by more than 2^30, the small ones are lost. Rows
+ * do not disturb each other, neither keys nor values. A score has no limit: its scale follows the exponents. */
 #include <math.h>
 
 #include "block.h"
@@ -244,7 +245,8 @@ INLINE void add_dimensions(position *at, const int32_t *exponents, ptrdiff_t d, 
     }
 }
 
-/* The usual case has its own code; fewer heads, and the last of an odd number of dimensions, share one that is small. */
+/* The usual case has its own code; fewer heads, and the last of an odd number of dimensions, share one that is
+ * small. */
 static void add_pair(position *at, const int32_t *exponents, ptrdiff_t d)
 {
     add_dimensions(at, exponents, d, 2, MAX_HEADS);

@@ -23,6 +23,15 @@ size_t wdt_pool_floats(const wdt_model *model)
     }
 }
 
+size_t wdt_pool_used_floats(const wdt_model *model, ptrdiff_t count)
+{
+    const size_t all = wdt_pool_floats(model);
+    if (model->pooling.kind == WDT_POOL_LAST_N && count < (ptrdiff_t)model->pooling.frames) {
+        return (size_t)count * (size_t)model->width;
+    }
+    return count ? all : 0;
+}
+
 ptrdiff_t wdt_model_pooled_frames(const wdt_model *model)
 {
     switch (model->pooling.kind) {

@@ -6,6 +6,10 @@
 #include "wdt_model.h"
 
 size_t wdt_pool_floats(const wdt_model *model);
+
+/* Those of them, the first, that are in use after `count` frames. */
+size_t wdt_pool_used_floats(const wdt_model *model, ptrdiff_t count);
+
 void wdt_pool(const wdt_model *model, float *state, ptrdiff_t count, const float *h, float *pooled);
 
 #endif

@@ -9,8 +9,8 @@
  *   weigh    exp and sum, head by head; earlier sums are rescaled, as in a running softmax
  *   add      tiles of H heads x 4 dimensions over all rows of the chunk, then single dimensions
  *
- * `half`, `dtype`, H and the other sizes of a tile are constants once inlined. float16 and int8 numbers become float32 as
- * they are loaded.
+ * `half`, `dtype`, H and the other sizes of a tile are constants once inlined. float16 and int8 numbers become float32
+ * as they are loaded.
  * Results differ from the scalar kernels' by rounding alone: another order of sums, fused multiply-add where there is
  * one, and wdt_exp() in place of expf(). */
 #include <math.h>
@@ -45,9 +45,9 @@ typedef struct running {
     int chunks;               /* so far: `out` holds nothing before the first */
 } running;
 
-/* An int8 number comes without its tensor's scale. A float16 one goes by bits, as wdt_half_to_float() has it, but in five
- * instructions: with its exponent's bias still that of a half, subnormals among them, and then 2^112 times that, which is
- * exact. No infinity, no NaN: neither is ever in a cache or a model. */
+/* An int8 number comes without its tensor's scale. A float16 one goes by bits, as wdt_half_to_float() has it, but in
+ * five instructions: with its exponent's bias still that of a half, subnormals among them, and then 2^112 times that,
+ * which is exact. No infinity, no NaN: neither is ever in a cache or a model. */
 INLINE float number(const void *numbers, int dtype, ptrdiff_t at)
 {
     if (dtype == WDT_INT8) {
@@ -453,8 +453,8 @@ static void multiply_transposed_once(const float *x, const void *W, int dtype, p
     }
 }
 
-static void product_transposed(const float *x, int32_t n, const void *W, int dtype, int32_t n_in, int32_t n_out, int add,
-                               float *y)
+static void product_transposed(const float *x, int32_t n, const void *W, int dtype, int32_t n_in, int32_t n_out,
+                               int add, float *y)
 {
     for (; n >= MAX_HEADS; n -= MAX_HEADS, x += MAX_HEADS * n_in, y += MAX_HEADS * n_out) {
         if (dtype == WDT_INT8) {

@@ -1,5 +1,5 @@
-/* What the stages of a model step are made of, for n rows at once: a row is a track's. stream.c runs one, and streams.c a
- * group of them, whose bits are those of one: nothing here makes a row depend on another. */
+/* What the stages of a model step are made of, for n rows at once: a row is a track's. stream.c runs one, and streams.c
+ * a group of them, whose bits are those of one: nothing here makes a row depend on another. */
 #ifndef WDT_STAGES_H
 #define WDT_STAGES_H
 
@@ -19,7 +19,7 @@ static const void *wdt_skip(const void *tensor, int dtype, ptrdiff_t count)
 
 /* y [n, n_out] = x [n, n_in] W [n_in, n_out] + bias [n_out], which may be NULL */
 static void wdt_affine(const float *x, int32_t n, const void *W, const void *bias, int dtype, int32_t n_in,
-                              int32_t n_out, float *y)
+                       int32_t n_out, float *y)
 {
     const void *const biases = bias ? wdt_tensor_numbers(bias, dtype) : NULL;
     const float scale = bias ? wdt_tensor_scale(bias, dtype) : 0.0f;

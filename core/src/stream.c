@@ -54,7 +54,8 @@ size_t wdt_stream_state_bytes(const wdt_model *model, const wdt_cache_config *co
     const size_t layers = (size_t)model->layers;
     const wdt_cache_config of = of_layers(model, config);
     const size_t caches = wdt_product(layers, cache_bytes(model, &of));
-    return wdt_sum(wdt_sum(round_up(wdt_product(layers, sizeof(wdt_cache))), caches), float_bytes(wdt_pool_floats(model)));
+    const size_t descriptions = round_up(wdt_product(layers, sizeof(wdt_cache)));
+    return wdt_sum(wdt_sum(descriptions, caches), float_bytes(wdt_pool_floats(model)));
 }
 
 size_t wdt_stream_bytes(const wdt_model *model, const wdt_cache_config *config)
@@ -63,7 +64,8 @@ size_t wdt_stream_bytes(const wdt_model *model, const wdt_cache_config *config)
     return wdt_sum(wdt_stream_state_bytes(model, config), floats);
 }
 
-wdt_status wdt_stream_init_state(wdt_stream *stream, const wdt_model *model, const wdt_cache_config *config, void *memory)
+wdt_status wdt_stream_init_state(wdt_stream *stream, const wdt_model *model, const wdt_cache_config *config,
+                                 void *memory)
 {
     if (config->capacity < 1 || (config->policy && config->policy->by_scores) ||
         wdt_stream_bytes(model, config) == SIZE_MAX) {
@@ -141,8 +143,8 @@ static wdt_status attend_keys(const wdt_model *model, wdt_cache *cache, const wd
 
 /* The same with x itself in the cache, for all heads have one Wk and one Wv, and both are linear:
  *   q . (x Wk) = (Wk q) . x        sum of w (x Wv) = (sum of w x) Wv
- * A step divides scores by sqrt(d), which is sqrt(D) by rights. With q and x up to 10^12 and weights up to 10^6, a score is
- * below 10^30 d D, and d D below 2^32 / 16, for weights_len has 32 bits: finite. */
+ * A step divides scores by sqrt(d), which is sqrt(D) by rights. With q and x up to 10^12 and weights up to 10^6, a
+ * score is below 10^30 d D, and d D below 2^32 / 16, for weights_len has 32 bits: finite. */
 static wdt_status attend_inputs(const wdt_model *model, wdt_cache *cache, const wdt_attention_weights *W,
                                 const float *q, const float *x, float *out)
 {

@@ -1,8 +1,9 @@
 /* Many tracks through one model: the stages of stream.c over a group of tracks, stage by stage.
  *
  * A product takes all rows of the group at once, so that each weight is read, and converted, once for several of them.
- * Attention is a track's own; while one is computed, the next one's cache comes from memory. A track that is refused stays in
- * its group as a row of zeros that nobody reads, and what its caches have appended is taken back at the end. */
+ * Attention is a track's own; while one is computed, the next one's cache comes from memory. A track that is refused
+ * stays in its group as a row of zeros that nobody reads, and what its caches have appended is taken back at the
+ * end. */
 #include "wdt_streams.h"
 
 #include "checked.h"
@@ -68,9 +69,10 @@ static void zero(float *row, ptrdiff_t n)
     memset(row, 0, (size_t)n * sizeof *row);
 }
 
+/* For this reason, unless there was one before. */
 static void refuse(const wdt_model *model, wdt_push *push, wdt_status status, float *h)
 {
-    push->status = status;
+    push->status = push->status == WDT_OK ? status : push->status;
     zero(h, model->width);
 }
 
@@ -108,7 +110,13 @@ static void enter(const wdt_model *model, wdt_push *pushes, int n, const rows *a
         }
     }
     if (model->input_weight) {
-        wdt_affine(scaled, n, model->input_weight, model->input_bias, model->dtype, model->features, model->width, at->h);
+        wdt_affine(scaled, n, model->input_weight, model->input_bias, model->dtype, model->features, model->width,
+                   at->h);
+    }
+    for (int r = 0; r < n; r++) {
+        if (pushes[r].status != WDT_OK) { /* of zeros, the projection makes its bias */
+            zero(at->h + r * model->width, model->width);
+        }
     }
     check(model, pushes, n, at->h, model->width, at);
 }

@@ -1,9 +1,9 @@
 /* What the node's calls cost: instructions, stack and heap of each case.
  *
- * numbers: window_len, packets, numbers of a packet, features of the reference blob, its classes, features of the activity model, its
- * classes. parts: q, k, v of the default head over window_len positions; the reference blob in float32, float16 and int8;
- * frames of it, [2 window_len]; the activity model, and in int8; times and packets (buffers of an ESP32's driver) of a recording
- * of at least 2 window_len frames.
+ * numbers: window_len, packets, numbers of a packet, features of the reference blob, its classes, features of the
+ * activity model, its classes. parts: q, k, v of the default head over window_len positions; the reference blob in
+ * float32, float16 and int8; frames of it, [2 window_len]; the activity model, and in int8; times and packets (buffers
+ * of an ESP32's driver) of a recording of at least 2 window_len frames.
  * Prints "bench", then instructions of a call, bytes of stack, bytes of heap, dtype, case. */
 #include "host.h"
 #include "input.h"
@@ -60,7 +60,7 @@ static void measure(const char *name, uint8_t half, void (*work)(void *user), vo
     print_end();
 }
 
-/* ----------------------------------------------------------------------------------- one layer's attention, T frames */
+/* ---------------------------------------------------------------------------------- one layer's attention, T frames */
 
 typedef struct attention {
     wdt_head head;
@@ -105,7 +105,7 @@ static void bench_attention(void)
     heap_clear();
 }
 
-/* ------------------------------------------------------------------------------------- a stream's push at window_len */
+/* ------------------------------------------------------------------------------------ a stream's push at window_len */
 
 typedef struct subject { /* what a call works on */
     wdt_stream stream;
@@ -150,7 +150,7 @@ static void bench_push(const char *name, int blob, uint8_t half)
     heap_clear();
 }
 
-/* --------------------------------------------------------------------------------------------------------- the C ABI */
+/* -------------------------------------------------------------------------------------------------------- the C ABI */
 
 static void init(void *user)
 {
@@ -180,7 +180,8 @@ static void require_size(const subject *s)
     require(sizes.total == heap_used(), "ruv_temporal_size is not what init allocates");
 }
 
-/* Init; window_len frames; then a push, the mean over window_len of them; and a classification, of SESSION also a mean. */
+/* Init; window_len frames; then a push, the mean over window_len of them; and a classification, of SESSION also a
+ * mean. */
 static void bench_mode(subject *s, ruv_temporal_mode_t mode, uint8_t half, const char *const names[3])
 {
     s->options = (ruv_temporal_options_t){.mode = mode, .half = half};
@@ -212,7 +213,7 @@ static void bench_abi(void)
     }
 }
 
-/* -------------------------------------------------------------------------------------- packets, and a trained model */
+/* ------------------------------------------------------------------------------------- packets, and a trained model */
 
 typedef struct link {
     temporal_features_t *features;
@@ -260,8 +261,9 @@ static void bench_activity(void)
     static float frames[(2 * 256 + 1) * MOST];
     static subject s;
     require(input.number[WINDOW_LEN] <= 256 && input.number[ACTIVITY_DIM] <= MOST, "too large a window or frame");
-    s = (subject){.blob = input_at(ACTIVITY), .blob_bytes = input.part[ACTIVITY].length, .frames = bench_features(frames),
-                  .dim = input.number[ACTIVITY_DIM], .classes = input.number[ACTIVITY_CLASSES]};
+    s = (subject){.blob = input_at(ACTIVITY), .blob_bytes = input.part[ACTIVITY].length,
+                  .frames = bench_features(frames), .dim = input.number[ACTIVITY_DIM],
+                  .classes = input.number[ACTIVITY_CLASSES]};
     for (int mode = 0; mode < 2; mode++) {
         for (uint8_t half = 0; half < 2; half++) {
             bench_mode(&s, (ruv_temporal_mode_t)mode, half, names[mode]);

@@ -1,6 +1,6 @@
-/* One head over given q, k, v. numbers: T, Hq, Hkv, D, window, block, dense, causal, log_stride, landmarks, then how many
- * global tokens, and those. parts: q [T, Hq, D], k and v [T, Hkv, D]. Prints rows [Hq, D]: "forward" and, of a causal
- * head, "step" and "half" (the steps with a float16 cache). */
+/* One head over given q, k, v. numbers: T, Hq, Hkv, D, window, block, dense, causal, log_stride, landmarks, then how
+ * many global tokens, and those. parts: q [T, Hq, D], k and v [T, Hkv, D]. Prints rows [Hq, D]: "forward" and, of a
+ * causal head, "step" and "half" (the steps with a float16 cache). */
 #include "input.h"
 #include "memory.h"
 #include "print.h"

@@ -1,4 +1,4 @@
-"""Builds and runs the fuzz targets: hostile blobs, packets, feature input, CSI buffers and frames.
+"""Builds and runs the fuzz targets: hostile blobs, packets, feature input, CSI buffers, frames and snapshots.
 
     python firmware/fuzz/fuzz.py                        every target under libFuzzer, a million executions
     python firmware/fuzz/fuzz.py blob --seconds 60
@@ -21,7 +21,7 @@ from pathlib import Path
 
 FOLDER = Path(__file__).resolve().parent
 ROOT = FOLDER.parents[1]
-TARGETS = ("blob", "packet", "features", "buffers", "frames")
+TARGETS = ("blob", "packet", "features", "buffers", "frames", "snapshot")
 COMPONENT = ROOT / "firmware" / "components" / "ruv_temporal"
 PARTS = ("ruv_temporal", "temporal_features")
 SOURCES = [*sorted((ROOT / "core" / "src").glob("*.c")), *(COMPONENT / "src" / f"{name}.c" for name in PARTS)]
@@ -37,7 +37,7 @@ CHECKED = "address,undefined,float-cast-overflow"
 SANITIZE = {"libfuzzer": f"fuzzer,{CHECKED}", "address": CHECKED, "memory": "memory", "valgrind": None}
 ENGINES = tuple(SANITIZE)
 SEED = 1
-MOST_BYTES = {"blob": 2048, "packet": 2048, "features": 2048, "buffers": 2048, "frames": 256}
+MOST_BYTES = {"blob": 2048, "packet": 2048, "features": 2048, "buffers": 2048, "frames": 256, "snapshot": 512}
 # A sanitizer's finding ends the program by abort(), for which standalone.c shows the input.
 ENVIRONMENT = dict.fromkeys(("ASAN_OPTIONS", "UBSAN_OPTIONS", "MSAN_OPTIONS"), "abort_on_error=1:halt_on_error=1")
 

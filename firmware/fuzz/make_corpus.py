@@ -167,12 +167,36 @@ def frame_inputs() -> dict[str, bytes]:
     }
 
 
+def snapshot_inputs() -> dict[str, bytes]:
+    """States of each policy and pooling as they are, and some with changes of their bytes."""
+    nan, large = struct.pack("<f", np.nan), struct.pack("<f", 3.3e38)
+
+    def state(
+        policy: int, pooling: int, capacity: int, frames: int, *changes: tuple[int, bytes], half: bool = False
+    ) -> bytes:
+        start = bytes([policy | half << 2 | pooling << 3, capacity - 1, 2, 1, 1, frames])
+        return start + b"".join(struct.pack("<HB", place, len(change)) + change for place, change in changes)
+
+    return {
+        "empty": state(2, 0, 3, 0),
+        "refuse": state(0, 0, 9, 7),
+        "sliding": state(1, 1, 4, 30),
+        "sliding_half": state(1, 2, 4, 30, half=True),
+        "heavy_hitter": state(2, 3, 4, 30),
+        "heavy_hitter_half": state(2, 0, 9, 60, half=True),
+        "length": state(1, 0, 4, 30, (0, struct.pack("<q", 1 << 41))),
+        "tables": state(2, 3, 4, 30, (272, bytes(20)), (296, struct.pack("<q", 3))),
+        "numbers": state(1, 3, 4, 30, (300, nan), (380, large)),
+    }
+
+
 INPUTS = {
     "packet": packet_inputs,
     "blob": blob_inputs,
     "features": feature_inputs,
     "buffers": buffer_inputs,
     "frames": frame_inputs,
+    "snapshot": snapshot_inputs,
 }
 
 

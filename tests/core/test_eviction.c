@@ -63,6 +63,12 @@ static void *copy_of(const wdt_cache *cache, wdt_cache *copy)
     return memory;
 }
 
+static int is_later(const void *a, const void *b)
+{
+    const int64_t first = *(const int64_t *)a, second = *(const int64_t *)b;
+    return (first > second) - (first < second);
+}
+
 /* 1 if both hold the same positions with the same keys and values. */
 static int hold_the_same(const wdt_cache *cache, const wdt_cache *other)
 {
@@ -75,6 +81,10 @@ static int hold_the_same(const wdt_cache *cache, const wdt_cache *other)
     int64_t *others = malloc(((size_t)held + 1) * sizeof *others);
     float *rows = random_floats(4 * key);
     wdt_cache_positions(cache, positions), wdt_cache_positions(other, others);
+    if (cache->policy == &wdt_heavy_hitter) {
+        qsort(positions, (size_t)held, sizeof *positions, is_later);
+        qsort(others, (size_t)held, sizeof *others, is_later);
+    }
     int same = memcmp(positions, others, (size_t)held * sizeof *positions) == 0;
     for (ptrdiff_t n = 0; same && n < held; n++) {
         CHECK(positions[n] >= 0 && positions[n] < cache->length && (n == 0 || positions[n] > positions[n - 1]));
@@ -175,8 +185,12 @@ static void sizes_that_no_cache_has_are_refused(void)
     wdt_cache cache;
     for (int p = 0; p < 2; p++) {
         const wdt_cache_config refused[] = {
-            {.capacity = 0},         {.capacity = -1},       {.capacity = PTRDIFF_MAX},
-            {.capacity = INT32_MAX}, {.capacity = 1, .landmark_blocks = -1}, {.capacity = 1, .landmark_blocks = PTRDIFF_MAX},
+            {.capacity = 0},
+            {.capacity = -1},
+            {.capacity = PTRDIFF_MAX},
+            {.capacity = INT32_MAX},
+            {.capacity = 1, .landmark_blocks = -1},
+            {.capacity = 1, .landmark_blocks = PTRDIFF_MAX},
         };
         for (size_t c = 0; c < sizeof refused / sizeof *refused; c++) {
             wdt_cache_config config = refused[c];
@@ -184,6 +198,17 @@ static void sizes_that_no_cache_has_are_refused(void)
             CHECK(wdt_cache_bytes(&head, &config) == SIZE_MAX);
             CHECK(wdt_cache_init(&cache, &head, &config, NULL) == WDT_E_CONFIG);
         }
+    }
+}
+
+/* Its rows and slots have 32 bits: beyond that there is no cache, and no search for a size either. */
+static void a_heavy_hitter_has_at_most_half_of_what_others_have(void)
+{
+    const wdt_head head = wdt_head_default();
+    const ptrdiff_t refused[] = {WDT_MAX_EXTENT / 2 + 1, WDT_MAX_EXTENT - 1, WDT_MAX_EXTENT};
+    for (int c = 0; c < 3; c++) {
+        const wdt_cache_config config = {.capacity = refused[c], .policy = &wdt_heavy_hitter};
+        CHECK(wdt_cache_bytes(&head, &config) == SIZE_MAX);
     }
 }
 
@@ -215,6 +240,7 @@ int main(void)
             before_anything_leaves_sliding_has_the_bits_of_refusing();
         }
         sizes_that_no_cache_has_are_refused();
+        a_heavy_hitter_has_at_most_half_of_what_others_have();
         scores_are_for_compacting_alone();
     }
     return 0;

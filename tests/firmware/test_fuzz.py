@@ -69,7 +69,7 @@ def passes(fuzz: ModuleType, engine: str, target: str, program: Path) -> str:
     return done.stderr if libfuzzer else done.stdout
 
 
-TARGETS = ("blob", "packet", "features", "buffers", "frames")
+TARGETS = ("blob", "packet", "features", "buffers", "frames", "snapshot")
 
 
 @pytest.mark.parametrize("target", TARGETS)
@@ -108,6 +108,7 @@ MISTAKES = {
     "blob": ("rvne.c", "if (length > room || ", "if ("),
     "features": ("chain.c", "if (!(x >= 0.0f)) {", "if (0) {"),
     "buffers": ("temporal_features.c", "% features->columns);", ");"),
+    "snapshot": ("evict_heavy_hitter.c", "return n == held(cache) &&", "return"),
     "frames": ("ruv_temporal.c", "wdt_first_unusable(frame, (size_t)ctx->model.features) >= 0", "0"),
 }
 

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from tests.streams import kill
 from tests.streams.conftest import model_of
 from tests.streams.test_pool import POLICIES, normal
-from wifi_densepose_temporal import ForwardFilter, GapPolicy, StreamPool
+from wifi_densepose_temporal import ForwardFilter, GapPolicy, StreamPool, _core
 from wifi_densepose_temporal.errors import FileError, MemoryLimitError, SnapshotError
 from wifi_densepose_temporal.streams import snapshot
 from wifi_densepose_temporal.streams.snapshot import MAGIC
@@ -111,6 +111,126 @@ def test_forged_states_are_refused_or_harmless(
     for t in range(40):
         decisions = pool.push(pool.tracks(), normal(pool.model, len(pool), seed=t))
         assert all(np.isfinite(decisions.logits[i]).all() for i in np.flatnonzero(decisions.accepted))
+
+
+class Forge:
+    """A pool of one track at the binding, and its heavy hitter's rows as the first layer's state has them."""
+
+    def __init__(self, policy: str = "heavy-hitter", capacity: int = 40, frames: int = 90, scale: float = 1.0) -> None:
+        self.model, self.capacity = model_of("reference"), capacity
+        self.pool = _core.Pool(self.model._core, capacity, False, policy, 4)
+        self.pool.grow(1)
+        self.frames = scale * normal(self.model, frames + 60, seed=capacity)
+        self.accepted = sum(self.push(t)[0] == 0 for t in range(frames))
+        self.state = self.pool.save(0)
+        head = self.model._core.head
+        self.at = self.state.find(struct.pack("<ii", head.window, len(head.global_tokens)))
+        rows = capacity + 1
+        self.received = self.at + 296  # behind the pattern and eight words
+        self.position = self.received + 16 * rows
+        self.derived = [range(self.at + 264, self.received), range(self.received + 8 * rows, self.position)]
+        self.derived += [range(self.position + 8 * rows, self.position + 8 * rows + 12 * rows)]
+
+    def push(self, t: int) -> tuple[int, bytes]:
+        frame, status = self.frames[t % len(self.frames)][None].astype(np.float32), np.zeros(1, np.uint8)
+        logits = np.zeros((1, self.model.header.n_classes), np.float32)
+        embedding = np.zeros((1, self.model.embedding_dim), np.float32)
+        self.pool.push(np.zeros(1, np.int64), frame, logits, embedding, status, 1)
+        assert np.isfinite(logits).all()
+        assert np.isfinite(embedding).all()
+        return int(status[0]), logits.tobytes() + embedding.tobytes()
+
+    def positions(self) -> Any:
+        return np.frombuffer(self.state, "<i8", self.capacity + 1, self.position).copy()
+
+    def loads(self, *changes: tuple[int, bytes]) -> bool:
+        state = bytearray(self.state)
+        for place, change in changes:
+            state[place : place + len(change)] = change
+        return bool(self.pool.load(0, bytes(state)))
+
+
+def test_of_a_heavy_hitters_state_only_positions_and_weights_are_taken() -> None:
+    """Whatever stands in its tables, and whoever they say leaves next, no bit of what follows is another one."""
+    forge = Forge()
+    assert 0 in forge.positions()
+    expected = [forge.push(t) for t in range(90, 140)]
+    rng = np.random.default_rng(0)
+    for fill in (b"\0", b"\xff", b"\x01", None):
+        changes = [(r.start, fill * len(r) if fill else rng.bytes(len(r))) for r in forge.derived]
+        assert forge.loads(*changes)
+        assert [forge.push(t) for t in range(90, 140)] == expected
+
+
+def test_rows_that_no_run_leaves_are_refused() -> None:
+    forge = Forge()
+    positions, window = forge.positions(), forge.model._core.head.window
+    assert forge.loads()
+    old = next(row for row, p in enumerate(positions) if 0 < p < 90 - window)
+    inside = next(row for row, p in enumerate(positions) if p == 90 - window // 2)
+    first = next(row for row, p in enumerate(positions) if p == 0)
+    free = next(p for p in range(1, 90 - window) if p not in positions)
+
+    def put(row: int, position: int) -> tuple[int, bytes]:
+        return forge.position + 8 * row, struct.pack("<q", position)
+
+    assert forge.loads(put(old, free))
+    assert not forge.loads(put(first, free)), "the global token is not held"
+    assert not forge.loads(put(inside, free)), "a gap in the window"
+    assert not forge.loads(put(old, int(positions[inside]))), "a position twice"
+    for position in (-1, 90, 1 << 62, -(1 << 63)):
+        assert not forge.loads(put(old, position)), "fewer tokens than there is room for"
+    for weight in (np.nan, np.inf, -1.0):
+        assert not forge.loads((forge.received + 8 * old, struct.pack("<d", weight)))
+
+
+def test_positions_that_would_make_every_search_long_are_refused() -> None:
+    """They all have the hash of position 0."""
+    forge = Forge(capacity=256, frames=300)
+    every = np.arange(1 << 19, dtype=np.uint64)
+    alike = every[(every * np.uint64(0x9E3779B97F4A7C15) >> np.uint64(32)) % np.uint64(1024) == 0][:256].astype("<i8")
+    others = np.arange(0, 256 * 1000, 1000)
+    length = (0, struct.pack("<q", 1 << 30))
+    for positions, expected in ((alike, False), (others, True)):
+        rows = np.append(positions, -1).astype("<i8").tobytes()
+        layers = [at for at in range(len(forge.state)) if forge.state.startswith(forge.state[forge.at :][:264], at)]
+        assert len(positions) == 256
+        assert len(layers) == forge.model.header.n_layers
+        changes = [(forge.position + at - forge.at, rows) for at in layers]
+        assert forge.loads(length, *changes) == expected
+
+
+@pytest.mark.parametrize("policy", ["refuse", "sliding", "heavy-hitter"])
+def test_numbers_beyond_what_a_run_can_reach_are_refused(policy: str) -> None:
+    """Sums of up to 3.4e38 would make infinity, and NaN of it."""
+    forge = Forge(policy, capacity=40, frames=30)
+    pooling = len(forge.state) - 4 * 2 * forge.model.header.input_dim
+    for number in (3.3e38, -3.3e38, 1e15, np.nan, np.inf):
+        assert not forge.loads((pooling, struct.pack("<f", number)))
+    key = forge.state.rfind(b"\0" * 64, 0, pooling)  # a row that is not used yet
+    assert forge.loads((key, struct.pack("<f", 1e12)))
+    assert not forge.loads((key, struct.pack("<f", 4e12)))
+
+
+@pytest.mark.parametrize("policy", ["refuse", "sliding", "heavy-hitter"])
+@pytest.mark.parametrize("scale", [1e-30, 1.0, 1e10, 2e11])
+def test_every_state_that_a_run_reaches_loads(policy: str, scale: float) -> None:
+    forge = Forge(policy, capacity=40, frames=200, scale=scale)
+    assert forge.accepted > 30
+    expected = [forge.push(t) for t in range(60)]
+    assert forge.loads()
+    assert [forge.push(t) for t in range(60)] == expected
+
+
+@pytest.mark.parametrize("policy", ["refuse", "sliding", "heavy-hitter"])
+def test_nothing_of_a_former_track_is_saved(policy: str) -> None:
+    forge, fresh = Forge(policy, capacity=40, frames=90), Forge(policy, capacity=40, frames=0)
+    forge.pool.reset(0)
+    assert forge.pool.save(0) == fresh.state
+    for t in range(20):
+        forge.frames[t] = fresh.frames[t]
+        assert forge.push(t) == fresh.push(t)
+    assert forge.pool.save(0) == fresh.pool.save(0)
 
 
 def test_another_models_snapshot_is_refused(content: bytes, tmp_path: Path) -> None:

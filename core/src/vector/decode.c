@@ -33,7 +33,8 @@ static void collect(const wdt_rows *rows, const wdt_candidates *candidates, ptrd
     chunk->n = left < CHUNK ? (int)left : CHUNK;
     for (int c = 0; c < chunk->n; c++) {
         const ptrdiff_t at = begin + c;
-        const ptrdiff_t j = at < interval ? wdt_row_in_ring(rows, candidates->begin + at) : candidates->singles[at - interval];
+        const ptrdiff_t j =
+            at < interval ? wdt_row_in_ring(rows, candidates->begin + at) : candidates->singles[at - interval];
         chunk->keys[c] = (const char *)rows->keys + j * row;
         chunk->values[c] = (const char *)rows->values + j * row;
     }

@@ -16,8 +16,8 @@ WDT_INLINE vec load_weights(const void *numbers, ptrdiff_t at, int dtype)
 }
 
 /* N vecs of outputs from j on of R rows of x, in registers over all inputs: a weight is loaded once for R of them. */
-WDT_INLINE void multiply_outputs(int R, int N, const float *x, const void *W, int dtype, ptrdiff_t n_in, ptrdiff_t n_out,
-                                 ptrdiff_t j, int add, float *y)
+WDT_INLINE void multiply_outputs(int R, int N, const float *x, const void *W, int dtype, ptrdiff_t n_in,
+                                 ptrdiff_t n_out, ptrdiff_t j, int add, float *y)
 {
     const void *const numbers = wdt_tensor_numbers(W, dtype);
     const vec scale = vec_set1(wdt_tensor_scale(W, dtype));
@@ -64,8 +64,9 @@ WDT_INLINE void multiply_last(const float *x, const void *W, int dtype, ptrdiff_
     }
 }
 
-/* The same of ROWS rows, a lane an output, with multiply_last()'s roundings: multiplied, and then added. The lanes beyond
- * the outputs hold weights of the next input; the last input's, behind which nothing may be read, go by single numbers. */
+/* The same of ROWS rows, a lane an output, with multiply_last()'s roundings: multiplied, and then added. The lanes
+ * beyond the outputs hold weights of the next input; the last input's, behind which nothing may be read, go by single
+ * numbers. */
 WDT_INLINE void multiply_last_of_rows(const float *x, const void *W, int dtype, ptrdiff_t n_in, ptrdiff_t n_out,
                                       ptrdiff_t j, int add, float *y)
 {
@@ -96,7 +97,8 @@ WDT_INLINE void multiply_last_of_rows(const float *x, const void *W, int dtype, 
     }
     WDT_UNROLL
     for (int r = 0; r < ROWS; r++) {
-        vec_store_first(y + r * n_out + j, dtype == WDT_INT8 ? vec_add(before[r], vec_mul(sums[r], scale)) : sums[r], left);
+        vec_store_first(y + r * n_out + j, dtype == WDT_INT8 ? vec_add(before[r], vec_mul(sums[r], scale)) : sums[r],
+                        left);
     }
 }
 
@@ -117,7 +119,8 @@ WDT_INLINE void multiply_row(const float *x, const void *W, int dtype, ptrdiff_t
 }
 
 /* ROWS rows, with the bits of each alone: an output's products are added in the same order. */
-WDT_INLINE void multiply_rows(const float *x, const void *W, int dtype, ptrdiff_t n_in, ptrdiff_t n_out, int add, float *y)
+WDT_INLINE void multiply_rows(const float *x, const void *W, int dtype, ptrdiff_t n_in, ptrdiff_t n_out, int add,
+                              float *y)
 {
     ptrdiff_t j = 0;
     for (; j + PER_ROW * WDT_LANES <= n_out; j += PER_ROW * WDT_LANES) {

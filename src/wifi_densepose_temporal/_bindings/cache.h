@@ -20,7 +20,8 @@ inline const Policy POLICIES[] = {
     {"h2o-compact", &wdt_h2o_compact},
 };
 
-inline wdt_cache_config cache_config(ptrdiff_t capacity, bool half, const std::string &policy, ptrdiff_t landmark_blocks) {
+inline wdt_cache_config cache_config(ptrdiff_t capacity, bool half, const std::string &policy,
+                                     ptrdiff_t landmark_blocks) {
     for (const Policy &known : POLICIES) {
         if (policy == known.name) {
             return {capacity, known.policy, landmark_blocks, half ? static_cast<unsigned>(WDT_CACHE_HALF) : 0u};
@@ -34,7 +35,8 @@ struct Cache {
     wdt_cache cache{};
     Memory memory;
 
-    Cache(const wdt_head &head, const wdt_cache_config &config) : memory(Memory::zeroed(wdt_cache_bytes(&head, &config))) {
+    Cache(const wdt_head &head, const wdt_cache_config &config)
+        : memory(Memory::zeroed(wdt_cache_bytes(&head, &config))) {
         if (wdt_cache_init(&cache, &head, &config, memory.data.get()) != WDT_OK) {
             throw std::invalid_argument("the head is not a valid causal one, or capacity is below 1");
         }

@@ -33,9 +33,11 @@ std::optional<std::string> rule(const wdt_head &head) {
     return broken ? std::optional<std::string>(broken) : std::nullopt;
 }
 
+// Ascending.
 std::vector<int64_t> held(const Cache &cache) {
     std::vector<int64_t> positions(static_cast<size_t>(wdt_cache_held(&cache.cache)));
     wdt_cache_positions(&cache.cache, positions.data());
+    std::sort(positions.begin(), positions.end());
     return positions;
 }
 
@@ -54,7 +56,8 @@ nb::tuple read_tokens(Cache &cache) {
     const auto head_dim = static_cast<size_t>(cache.cache.head_dim), row = heads * head_dim;
     std::vector<float> keys(length * row), values(length * row);
     for (size_t t = 0; t < length; t++) {
-        wdt_cache_read(&cache.cache, static_cast<ptrdiff_t>(positions[t]), keys.data() + t * row, values.data() + t * row);
+        wdt_cache_read(&cache.cache, static_cast<ptrdiff_t>(positions[t]), keys.data() + t * row,
+                       values.data() + t * row);
     }
     return nb::make_tuple(owned(std::move(keys), {length, heads, head_dim}),
                           owned(std::move(values), {length, heads, head_dim}));
@@ -66,8 +69,8 @@ Cache *copy(Cache &cache) {
     return new Cache(cache, cache.cache.capacity);
 }
 
-// What is held and nothing else: the memory of a copy that is just large enough. Of an evicting policy there is one size
-// only, and the position follows.
+// What is held and nothing else: the memory of a copy that is just large enough. Of an evicting policy there is one
+// size only, and the position follows.
 nb::bytes tobytes(Cache &cache) {
     Claim claim(cache.busy);
     const int64_t position = cache.cache.length;

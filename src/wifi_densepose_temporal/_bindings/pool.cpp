@@ -60,10 +60,16 @@ class Pool {
     std::vector<wdt_stream> streams; // by slot
     std::vector<char *> memory;      // of each
 
-    void empty(size_t slot) {
-        if (wdt_stream_init_state(&streams[slot], &model, &config, memory[slot]) != WDT_OK) {
-            throw std::invalid_argument("capacity is below 1");
+    wdt_stream laid_out(char *at) const {
+        wdt_stream stream{};
+        if (wdt_stream_init_state(&stream, &model, &config, at) != WDT_OK) {
+            throw std::invalid_argument("capacity is below 1, or no stream has this policy");
         }
+        return stream;
+    }
+    void empty(size_t slot) {
+        std::memset(memory[slot], 0, stride);
+        streams[slot] = laid_out(memory[slot]);
     }
     size_t checked(ptrdiff_t slot) const {
         if (slot < 0 || static_cast<size_t>(slot) >= streams.size()) {
@@ -73,12 +79,12 @@ class Pool {
     }
     // Those rows that have a slot, which is below 0 for the others, and no slot twice.
     std::vector<wdt_push> pushes_of(const Slots &slots, const In<2> &frames, const Out<2> &logits,
-                                    const Out<2> &embedding) {
+                                    const Out<2> &embedding, const Statuses &status) {
         const size_t count = slots.shape(0);
         const auto F = static_cast<size_t>(model.features), C = static_cast<size_t>(model.classes),
                    E = static_cast<size_t>(model.embedding_dim);
         if (frames.shape(0) != count || frames.shape(1) != F || logits.shape(0) != count || logits.shape(1) != C ||
-            embedding.shape(0) != count || embedding.shape(1) != E) {
+            embedding.shape(0) != count || embedding.shape(1) != E || status.shape(0) != count) {
             throw std::invalid_argument("arrays of other sizes");
         }
         std::vector<wdt_push> pushes;
@@ -117,11 +123,15 @@ class Pool {
         }
         streams.reserve(streams.size() + count);
         memory.reserve(streams.size() + count);
-        slabs.push_back(std::make_unique<Slab>(count * stride));
+        auto slab = std::make_unique<Slab>(count * stride);
+        std::vector<wdt_stream> added;
         for (size_t i = 0; i < count; i++) {
-            streams.emplace_back();
+            added.push_back(laid_out(slab->begin + i * stride));
+        }
+        slabs.push_back(std::move(slab)); // from here on nothing throws
+        for (size_t i = 0; i < count; i++) {
+            streams.push_back(added[i]);
             memory.push_back(slabs.back()->begin + i * stride);
-            empty(streams.size() - 1);
         }
     }
 
@@ -133,16 +143,14 @@ class Pool {
     // As it came from the system: nothing of the track is left in memory.
     void clear(ptrdiff_t slot) {
         Claim claim(busy);
-        const size_t at = checked(slot);
-        std::memset(memory[at], 0, stride);
-        empty(at);
+        empty(checked(slot));
     }
 
     // slots [N], frames [N, F] -> logits [N, C], embedding [N, E] and status [N] of the rows whose slot is not below 0.
     void push(Slots slots, In<2> frames, Out<2> logits, Out<2> embedding, Statuses status, int threads) {
         Claim claim(busy);
         nb::gil_scoped_release release;
-        std::vector<wdt_push> pushes = pushes_of(slots, frames, logits, embedding);
+        std::vector<wdt_push> pushes = pushes_of(slots, frames, logits, embedding, status);
         const auto count = static_cast<ptrdiff_t>(pushes.size());
         const int used = useful_tasks(std::clamp(threads, 1, MAX_THREADS), count);
         std::vector<Memory> scratch;
@@ -180,9 +188,9 @@ class Pool {
     bool load(ptrdiff_t slot, nb::bytes bytes) {
         Claim claim(busy);
         const size_t at = checked(slot);
-        const bool fits = bytes.size() == state_bytes() && wdt_stream_load(&streams[at], &config, bytes.data()) == WDT_OK;
+        const bool fits =
+            bytes.size() == state_bytes() && wdt_stream_load(&streams[at], &config, bytes.data()) == WDT_OK;
         if (!fits) {
-            std::memset(memory[at], 0, stride);
             empty(at);
         }
         return fits;

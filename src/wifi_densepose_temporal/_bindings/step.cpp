@@ -13,9 +13,8 @@ bool is_token(const Floats &x, int32_t heads, int32_t head_dim) {
     return (x.is({heads, head_dim}) || x.is({1, heads, head_dim})) && x.finite();
 }
 
-// q, out [Hq, D] or [1, Hq, D]; k, v [Hkv, D] or [1, Hkv, D]. Gives out, a new one for None; or None as floats.h says;
-// or the core's refusal.
-// scores [length], finite, or None.
+// q, out [Hq, D] or [1, Hq, D]; k, v [Hkv, D] or [1, Hkv, D]; scores [length], finite, or None. Gives out, a new one
+// for None; or None as floats.h says; or the core's refusal.
 nb::object step(const wdt_head &head, Cache &cache, nb::handle q, nb::handle k, nb::handle v, nb::object out,
                 nb::handle scores) {
     const Floats query(q), key(k), value(v);
@@ -36,9 +35,10 @@ nb::object step(const wdt_head &head, Cache &cache, nb::handle q, nb::handle k, 
     wdt_status status;
     {
         nb::gil_scoped_release release;
-        status = scored ? wdt_step_with_scores(&head, &cache.cache, query.data(), key.data(), value.data(), score.data(),
-                                               result.floats.data())
-                        : wdt_step(&head, &cache.cache, query.data(), key.data(), value.data(), result.floats.data());
+        float *const row = result.floats.data();
+        status = scored ? wdt_step_with_scores(&head, &cache.cache, query.data(), key.data(), value.data(),
+                                               score.data(), row)
+                        : wdt_step(&head, &cache.cache, query.data(), key.data(), value.data(), row);
     }
     return status == WDT_OK ? result.array : nb::cast(status);
 }
