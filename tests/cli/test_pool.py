@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 from tests.cli.conftest import Wdt
-from wifi_densepose_temporal import load_model
+from wifi_densepose_temporal import StreamPool, load_model
 
 SHIPPED = Path(__file__).parents[2] / "src" / "wifi_densepose_temporal" / "data"
 RECORDING = SHIPPED / "esp32_stability_D2_e01_rx_tx-x.npy"
@@ -51,6 +51,28 @@ def interrupted(*args: object, before: str = "") -> tuple[int, str, str]:
     return running.returncode, out, err
 
 
+def test_ctrl_c_does_not_wait_for_a_slow_replay(tmp_path: Path) -> None:
+    snapshot = tmp_path / "pool.snapshot"
+    code, _, err = interrupted("pool", "replay", RECORDING, "--speed", "0.001", "--snapshot", snapshot, "--json")
+    assert code == 130, err
+    assert snapshot.exists()
+
+
+def test_what_is_resumed_has_to_be_what_was_saved(wdt: Wdt, tmp_path: Path) -> None:
+    snapshot = tmp_path / "pool.snapshot"
+    command = ("pool", "replay", RECORDING, "--snapshot", snapshot, "--resume", "--speed", "0")
+    pool = StreamPool(load_model("activity"), source="live")
+    pool.open(RECORDING.name)
+    pool.save(snapshot)
+    assert "source live" in wdt(*command).error_line()
+    pool = StreamPool(load_model("activity"), source="replay", smoothing=None)
+    pool.open(RECORDING.name)
+    pool.save(snapshot)
+    assert "without smoothing" in wdt(*command).error_line()
+    StreamPool(load_model("activity"), source="replay").save(snapshot)
+    assert "other tracks" in wdt(*command).error_line()
+
+
 def test_ctrl_c_saves_and_the_rest_goes_on_from_there(wdt: Wdt, tmp_path: Path) -> None:
     snapshot = tmp_path / "pool.snapshot"
     command = ("pool", "replay", *TWO, "--model", "reid", "--snapshot", snapshot, "--json")
@@ -83,6 +105,8 @@ def test_a_soak_counts_every_frame(wdt: Wdt) -> None:
     assert (document["refused"], document["source"], document["tracks"]) == (0, "replay", 20)
     assert 0 < document["p50_ms"] <= document["p99_ms"] <= document["max_ms"]
     assert document["memory_growth_percent"] is not None
+    assert document["late_p99_ms"] >= document["p50_ms"]
+    assert 0 < document["warm_up_s"] < document["seconds"]
     assert document["us_per_track"] > 0
 
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import signal
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+
+LONGEST_SLEEP_S = 0.1
 
 
 @contextmanager
@@ -22,3 +25,9 @@ def interruptible() -> Iterator[Callable[[], bool]]:
         yield lambda: asked
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+def sleep_until(due: float, stopped: Callable[[], bool]) -> None:
+    """Sleeps until `time.monotonic()` is `due`, or until Ctrl-C: a sleep goes on behind a signal that is handled."""
+    while (left := due - time.monotonic()) > 0 and not stopped():
+        time.sleep(min(left, LONGEST_SLEEP_S))

@@ -17,11 +17,12 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from wifi_densepose_temporal.cli.interrupts import interruptible
+from wifi_densepose_temporal.cli.interrupts import interruptible, sleep_until
 from wifi_densepose_temporal.cli.output import JsonOption, RateOption, cell, note, print_json, print_line, print_table
 from wifi_densepose_temporal.csi import read_capture
 from wifi_densepose_temporal.csi.clock import DEFAULT_RATE_HZ
 from wifi_densepose_temporal.errors import ConfigError
+from wifi_densepose_temporal.model import TemporalModel
 from wifi_densepose_temporal.models import DEFAULT_MODEL, load_model
 from wifi_densepose_temporal.streams import Decisions, StreamPool
 from wifi_densepose_temporal.streams.traffic import Tick, Traffic, traffic_of
@@ -98,7 +99,7 @@ def pool_replay(
     if len(recordings) < len(captures):
         raise ConfigError("two recordings have one file name, which is to name their track; rename one")
     traffic = traffic_of(recordings, loaded, tracks)
-    pool = StreamPool.load(snapshot, loaded) if resume else StreamPool(loaded, source=traffic.source)
+    pool = _resumed(snapshot, loaded, traffic) if resume else StreamPool(loaded, source=traffic.source)
     if not resume:
         for name in traffic.track_ids:
             pool.open(name)
@@ -120,6 +121,16 @@ def pool_replay(
         raise KeyboardInterrupt
 
 
+def _resumed(snapshot: Path, model: TemporalModel, traffic: Traffic) -> StreamPool:
+    pool = StreamPool.load(snapshot, model)
+    if pool.source != traffic.source or pool.smoothing is None or any(name not in pool for name in traffic.track_ids):
+        raise ConfigError(
+            f"{snapshot} is of other tracks, of source {pool.source}, or of a pool without smoothing; --resume goes on "
+            "with what the same command saved"
+        )
+    return pool
+
+
 def _play(pool: StreamPool, traffic: Traffic, speed: float, live: bool) -> tuple[Shown, int, bool]:
     """Pushes tick after tick; the newest decisions, how many ticks there were, and whether Ctrl-C ended them."""
     shown, ticks = Shown(), 0
@@ -131,7 +142,7 @@ def _play(pool: StreamPool, traffic: Traffic, speed: float, live: bool) -> tuple
         logger.info("%d tracks at once, for %.1f s", len(traffic.track_ids), traffic.duration_s)
         for tick in traffic.ticks(after_s):
             if speed:
-                time.sleep(max(0.0, begin + (tick.time_s - start_s) / speed - time.monotonic()))
+                sleep_until(begin + (tick.time_s - start_s) / speed, stopped)
             if stopped():
                 return shown, ticks, True
             shown.take(pool.push(tick.track_ids, tick.frames, tick.times_s), tick)

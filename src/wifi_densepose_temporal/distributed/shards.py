@@ -107,10 +107,10 @@ class ShardedPool:
                 f"{len(names)}, and then add_worker() or remove_worker(); or give another folder"
             )
         self._model, self._like = model, StreamPool(model, **options)  # which refuses what no pool can be
-        if self._like.when_full != "refuse":
+        if self._like.when_full != "refuse" or self._like.idle_s is not None:
             raise ConfigError(
-                f"when_full is {self._like.when_full!r}; a ShardedPool takes 'refuse': which track is idlest goes by "
-                "the clock of a process, which a restart does not repeat; close tracks yourself, or give idle_s"
+                f"when_full is {self._like.when_full!r} and idle_s {self._like.idle_s}; a ShardedPool takes "
+                "'refuse' and None: who is idle goes by the clock of a process, which a restart does not repeat; close() tracks"
             )
         self._ray = connected_ray(workers)
         self._actor = self._ray.remote(Worker).options(max_restarts=0, scheduling_strategy="SPREAD")
@@ -197,7 +197,7 @@ class ShardedPool:
         The next call waits until the shard is back.
 
         Raises:
-            ShapeError, DtypeError, ConfigError: as `StreamPool.push`; times_s is None in a pool with `idle_s`.
+            ShapeError, DtypeError, ConfigError: as `StreamPool.push`.
             ShardLostError: a shard that was lost earlier cannot be started again.
             FileError: a shard's log is full, and no snapshot of it can be written.
         """
@@ -243,11 +243,6 @@ class ShardedPool:
 
     def _as_times(self, times_s: ArrayLike | None, count: int) -> NDArray[np.float64] | None:
         if times_s is None:
-            if self._like.idle_s is not None:
-                raise ConfigError(
-                    "times_s is None, and this pool closes idle tracks: without times that goes by the clock of a "
-                    "process, which a restart does not repeat; give times_s, or no idle_s"
-                )
             return None
         try:
             times = np.asarray(times_s, np.float64)

@@ -2,7 +2,8 @@
 
 Frames are those of the recordings in the package, over and over, so the load is a replay and its decisions mean nothing
 for anybody. A tick that is due when the one after it is due already is dropped with all its frames, and counted:
-a service that cannot keep up must say so.
+a service that cannot keep up must say so. A tick is timed twice: the push alone, and from when it was due to when it
+was done, so that one that waited behind a slow one counts as late.
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ from wifi_densepose_temporal.config import as_int
 from wifi_densepose_temporal.errors import ConfigError
 from wifi_densepose_temporal.streams.pool import StreamPool
 
-WARM_UP = 0.2  # of the run: until then caches fill, and memory with them
+#: Of the run, at least and at most: until then caches fill, and memory with them.
+WARM_UP, LONGEST_WARM_UP = 0.2, 0.5
+MAX_RATE_HZ, MAX_MINUTES = 10_000, 100_000
 STATM = Path("/proc/self/statm")
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
@@ -35,6 +38,10 @@ class Soak:
     seconds: float
     tick_s: NDArray[np.float64]
     """`[ticks]`, seconds that each `push` took."""
+    late_s: NDArray[np.float64]
+    """`[ticks]`, seconds from when each tick was due to when it was done."""
+    warm_up_s: float | None
+    """When `warm_bytes` was read, seconds after the start."""
     refused: int
     """Frames that the pool refused."""
     dropped: int
@@ -50,9 +57,10 @@ class Soak:
             return None
         return 100.0 * (self.end_bytes - self.warm_bytes) / self.warm_bytes
 
-    def tick_ms(self, percentile: float) -> float | None:
-        """A percentile of the time that a tick took, milliseconds; None without a tick."""
-        return 1e3 * float(np.percentile(self.tick_s, percentile)) if len(self.tick_s) else None
+
+def percentile_ms(seconds: NDArray[np.float64], percentile: float) -> float | None:
+    """A percentile of ticks' times, milliseconds; None without a tick."""
+    return 1e3 * float(np.percentile(seconds, percentile)) if len(seconds) else None
 
 
 def soak(
@@ -70,27 +78,34 @@ def soak(
         pool: empty; the tracks are opened here and closed at the end.
         frames: `[T, F]`; track i begins at row i and goes round.
         tracks: how many.
-        rate_hz: ticks a second.
+        rate_hz: ticks a second, 1 to 10,000.
         minutes: how long.
         advance: called after each tick with the seconds so far.
         stopped: asked after each tick; where it says so, the run ends with the figures so far.
 
     Raises:
-        ConfigError: tracks below 1, or a rate or a time that is not above 0.
+        ConfigError: tracks below 1, or a rate or a time out of range.
         MemoryLimitError: the pool has no room for so many tracks.
     """
     count = as_int("tracks", tracks, least=1)
-    if not (rate_hz > 0 and minutes > 0):
-        raise ConfigError(f"rate {rate_hz:g} Hz for {minutes:g} minutes; expected both above 0")
+    if not (1 <= rate_hz <= MAX_RATE_HZ and 0 < minutes <= MAX_MINUTES):
+        raise ConfigError(
+            f"rate {rate_hz:g} Hz for {minutes:g} minutes; expected 1 to {MAX_RATE_HZ} Hz and at most {MAX_MINUTES} minutes"
+        )
     names = [f"track {number}" for number in range(count)]
-    for name in names:
-        pool.open(name)
     run = _Run(pool, frames, names, rate_hz, 60 * minutes, advance)
-    run.go(stopped)
-    end_bytes = resident_bytes()
-    for name in names:
-        pool.close(name)
-    return Soak(count, rate_hz, run.seconds, np.array(run.took), run.refused, run.dropped, run.warm_bytes, end_bytes)
+    try:
+        for name in names:
+            pool.open(name)
+        run.go(stopped)
+        end_bytes = resident_bytes()
+    finally:
+        for track in pool.tracks():
+            pool.close(track)
+    took, late = run.times[:, : run.done]
+    return Soak(
+        count, rate_hz, run.seconds, took, late, run.warm_up_s, run.refused, run.dropped, run.warm_bytes, end_bytes
+    )
 
 
 class _Run:
@@ -106,40 +121,47 @@ class _Run:
         advance: Callable[[float], object],
     ) -> None:
         self.pool, self.names, self.advance = pool, names, advance
-        self.frames = np.concatenate(
-            [frames] * (1 + -(-len(names) // len(frames)))
-        )  # rows at .. at + N, without a seam
+        self.frames = np.concatenate([frames] * (1 + -(-len(names) // len(frames))))  # without a seam at the end
         self.period_s, self.length = 1 / rate_hz, len(frames)
         self.ticks = max(1, round(seconds * rate_hz))
-        self.took: list[float] = []
-        self.refused = self.dropped = 0
+        self.times = np.ones((2, self.ticks))  # took and late: touched now, or it would be the growth that is measured
+        self.done = self.refused = self.dropped = 0
         self.seconds = 0.0
+        self.warm_up_s: float | None = None
         self.warm_bytes: int | None = None
 
+    def _warm_ticks(self) -> float:
+        """Until every cache of a track is full, its landmarks too, if the run is long enough."""
+        pool = self.pool
+        fills = max(pool.capacity, pool.landmark_blocks * pool.model.config.block_size)
+        return min(max(WARM_UP * self.ticks, fills), LONGEST_WARM_UP * self.ticks)
+
     def go(self, stopped: Callable[[], bool]) -> None:
-        begin = time.perf_counter()
+        begin, warm_ticks = time.perf_counter(), self._warm_ticks()
         for tick in range(self.ticks):
             due = begin + tick * self.period_s
             wait = due - time.perf_counter()
             if wait > 0:
-                time.sleep(wait)
+                time.sleep(wait)  # at most a period
             if -wait >= self.period_s:
                 self.dropped += len(self.names)
             else:
-                self._push(tick)
+                self._push(tick, due)
             self.seconds = time.perf_counter() - begin
-            if self.warm_bytes is None and tick >= WARM_UP * self.ticks:
-                self.warm_bytes = resident_bytes()
+            if self.warm_up_s is None and tick >= warm_ticks:
+                self.warm_up_s, self.warm_bytes = self.seconds, resident_bytes()
             self.advance(self.seconds)
             if stopped():
                 break
 
-    def _push(self, tick: int) -> None:
+    def _push(self, tick: int, due: float) -> None:
         at, count = tick % self.length, len(self.names)
         times_s = np.full(count, tick * self.period_s)
         before = time.perf_counter()
         decisions = self.pool.push(self.names, self.frames[at : at + count], times_s)
-        self.took.append(time.perf_counter() - before)
+        after = time.perf_counter()
+        self.times[:, self.done] = after - before, after - due
+        self.done += 1
         self.refused += len(decisions.refused)
 
 
