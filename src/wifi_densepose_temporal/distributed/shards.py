@@ -109,8 +109,8 @@ class ShardedPool:
         self._model, self._like = model, StreamPool(model, **options)  # which refuses what no pool can be
         if self._like.when_full != "refuse" or self._like.idle_s is not None:
             raise ConfigError(
-                f"when_full is {self._like.when_full!r} and idle_s {self._like.idle_s}; a ShardedPool takes "
-                "'refuse' and None: who is idle goes by the clock of a process, which a restart does not repeat; close() tracks"
+                f"when_full is {self._like.when_full!r} and idle_s {self._like.idle_s}; a ShardedPool takes 'refuse' "
+                "and None: who is idle goes by the clock of a process, which a restart does not repeat; close() tracks"
             )
         self._ray = connected_ray(workers)
         self._actor = self._ray.remote(Worker).options(max_restarts=0, scheduling_strategy="SPREAD")

@@ -90,7 +90,8 @@ def soak(
     count = as_int("tracks", tracks, least=1)
     if not (1 <= rate_hz <= MAX_RATE_HZ and 0 < minutes <= MAX_MINUTES):
         raise ConfigError(
-            f"rate {rate_hz:g} Hz for {minutes:g} minutes; expected 1 to {MAX_RATE_HZ} Hz and at most {MAX_MINUTES} minutes"
+            f"rate {rate_hz:g} Hz for {minutes:g} minutes; expected 1 to {MAX_RATE_HZ} Hz, and more than 0 and at most "
+            f"{MAX_MINUTES} minutes"
         )
     names = [f"track {number}" for number in range(count)]
     run = _Run(pool, frames, names, rate_hz, 60 * minutes, advance)
