@@ -46,7 +46,7 @@ from wifi_densepose_temporal.distributed.worker import Operation, Worker
 from wifi_densepose_temporal.errors import ConfigError, FileError, ShapeError, ShardLostError, TemporalError
 from wifi_densepose_temporal.model import TemporalModel
 from wifi_densepose_temporal.streams import Counters, Decisions, StreamPool, TrackId
-from wifi_densepose_temporal.streams.push import _as_ids
+from wifi_densepose_temporal.streams.push import as_ids, as_times
 from wifi_densepose_temporal.streams.tracks import as_track_id
 
 DEFAULT_SNAPSHOT_EVERY = 100
@@ -201,9 +201,9 @@ class ShardedPool:
             ShardLostError: a shard that was lost earlier cannot be started again.
             FileError: a shard's log is full, and no snapshot of it can be written.
         """
-        ids = _as_ids(track_ids)
+        ids = as_ids(track_ids)
         shares = self._route(ids)
-        frames, times = self._as_frames(frames, len(ids)), self._as_times(times_s, len(ids))
+        frames, times = self._as_frames(frames, len(ids)), None if times_s is None else as_times(times_s, len(ids))
         for share in shares:
             self._shards[share.shard].ready()
         operations = {}
@@ -240,17 +240,6 @@ class ShardedPool:
         if rows.shape != (count, self._model.input_dim):
             raise ShapeError(f"frames has shape {rows.shape}; expected {(count, self._model.input_dim)}, a row a track")
         return rows
-
-    def _as_times(self, times_s: ArrayLike | None, count: int) -> NDArray[np.float64] | None:
-        if times_s is None:
-            return None
-        try:
-            times = np.asarray(times_s, np.float64)
-        except (TypeError, ValueError) as error:
-            raise ConfigError(f"times_s cannot be read as numbers: {error}") from None
-        if times.shape != (count,):
-            raise ShapeError(f"times_s has shape {times.shape}; expected ({count},), a time for each track")
-        return times
 
     def save(self) -> None:
         """Writes a snapshot of every shard; when it returns, all that was acknowledged is on disk.

@@ -56,13 +56,13 @@ class Push:
         """
         self.pool, self.model = pool, pool.model
         self.interrupted = False
-        self.ids = _as_ids(track_ids)
+        self.ids = as_ids(track_ids)
         count = len(self.ids)
         self.refused: dict[int, TemporalError] = {}
         self.accepted = np.ones(count, np.bool_)
         self.slots = self._look_up()
         self.frames = self._as_frames(frames)
-        self.times = None if times_s is None else self._as_times(times_s)
+        self.times = None if times_s is None else as_times(times_s, count)
         self.filled, self.reset = np.zeros(count, np.int64), np.zeros(count, np.bool_)
         self._refuse_strangers()
         self.apart_s = self._times_apart()
@@ -108,18 +108,6 @@ class Push:
             except TemporalError as error:
                 self._refuse(i, error)
         return rows
-
-    def _as_times(self, times_s: ArrayLike) -> NDArray[np.float64]:
-        try:
-            given = np.asarray(times_s)
-        except (TypeError, ValueError) as error:
-            raise ConfigError(f"times_s cannot be read as numbers: {error}") from None
-        if given.dtype.kind not in "fiu":
-            raise ConfigError(f"times_s has dtype {given.dtype}; expected numbers, seconds")
-        times = given.astype(np.float64)
-        if times.shape != (len(self.ids),):
-            raise ShapeError(f"times_s has shape {times.shape}; expected ({len(self.ids)},), a time for each track")
-        return times
 
     # --------------------------------------------------------------------------------------------------------- refusals
 
@@ -323,7 +311,27 @@ class Push:
         )
 
 
-def _as_ids(track_ids: object) -> list[TrackId]:
+def as_times(times_s: ArrayLike, count: int) -> NDArray[np.float64]:
+    """The times of so many tracks, `[count]`, seconds.
+
+    Raises:
+        ConfigError: no numbers.
+        ShapeError: another number of them.
+    """
+    try:
+        given = np.asarray(times_s)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"times_s cannot be read as numbers: {error}") from None
+    if given.dtype.kind not in "fiu":
+        raise ConfigError(f"times_s has dtype {given.dtype}; expected numbers, seconds")
+    times = given.astype(np.float64)
+    if times.shape != (count,):
+        raise ShapeError(f"times_s has shape {times.shape}; expected ({count},), a time for each track")
+    return times
+
+
+def as_ids(track_ids: object) -> list[TrackId]:
+    """The tracks of a push as a list, whose names are not looked at; raises ConfigError for what is no sequence."""
     if isinstance(track_ids, np.ndarray) and track_ids.ndim == 1:
         return list(track_ids.tolist())
     if isinstance(track_ids, str | bytes) or not isinstance(track_ids, Iterable):
